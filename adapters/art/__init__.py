@@ -1,0 +1,1 @@
+"""Native ART attacks and defences, and the bridge between the toolkits."""

@@ -1,0 +1,1 @@
+"""Native Foolbox attacks and models."""

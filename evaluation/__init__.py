@@ -1,0 +1,1 @@
+"""The judge: protocol, metrics, scenarios, runner, report and command line."""

@@ -1,0 +1,1 @@
+"""The science: one file per idea, in the papers' notation. Knows neither toolkit."""

@@ -1,0 +1,107 @@
+"""Scores whose sign says whether an input is adversarial, and their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import eagerpy as ep
+
+Score = Callable[[ep.Tensor], tuple[ep.Tensor, ...]]
+
+
+def atleast_kd(scalars: ep.Tensor, ndim: int) -> ep.Tensor:
+    """Give per-sample scalars ``(N,)`` trailing axes, so that they broadcast over ``ndim`` axes."""
+    return scalars.reshape((len(scalars),) + (1,) * (ndim - 1))
+
+
+def inner(a: ep.Tensor, b: ep.Tensor) -> ep.Tensor:
+    """Per-sample inner products: two tensors ``(N, ...)`` to one ``(N,)``."""
+    return (a * b).reshape((len(a), -1)).sum(axis=-1)
+
+
+def norm(a: ep.Tensor) -> ep.Tensor:
+    """Per-sample L2 norms: a tensor ``(N, ...)`` to ``(N,)``."""
+    return ep.norms.l2(a.reshape((len(a), -1)), axis=-1)
+
+
+def is_class(outputs: ep.Tensor, classes: ep.Tensor) -> ep.Tensor:
+    """The one-hot mask ``(N, C)`` of ``classes`` ``(N,)``, made on the device of ``outputs``."""
+    return classes.expand_dims(-1) == ep.arange(classes, outputs.shape[-1]).expand_dims(0)
+
+
+def margin(outputs: ep.Tensor, classes: ep.Tensor, targeted: bool = False) -> ep.Tensor:
+    """The logit margin: negative where an input is adversarial.
+
+    Args:
+        outputs: Scores of the model, logits or probabilities, ``(N, C)`` with C >= 2.
+        classes: Labels, or the target classes if ``targeted``, ``(N,)``, integers.
+        targeted: Whether ``classes`` are to be reached instead of left.
+
+    Returns:
+        ``z_y - max_{j != y} z_j``, or its negative if targeted, ``(N,)``.
+    """
+    own = is_class(outputs, classes)
+    other = ep.where(own, ep.full_like(outputs, -ep.inf), outputs).max(axis=-1)
+    lead = ep.where(own, outputs, ep.zeros_like(outputs)).sum(axis=-1) - other
+    return -lead if targeted else lead
+
+
+def log_probability(outputs: ep.Tensor, classes: ep.Tensor, targeted: bool = False) -> ep.Tensor:
+    """The log-probability ``log p_y`` of the classes, or ``-log p_t`` if targeted, ``(N,)``.
+
+    Decreases towards adversarial inputs, like :func:`margin`, but its sign says nothing.
+    """
+    value = -ep.crossentropy(outputs, classes)
+    return -value if targeted else value
+
+
+def value_and_gradient(score: Score, x: ep.Tensor) -> tuple[tuple[ep.Tensor, ...], ep.Tensor]:
+    """Everything that ``score`` returns, and the gradient of its first output in ``x``.
+
+    On PyTorch only the graph from ``x`` to the score is differentiated: the parameters' ``grad`` is
+    neither computed nor touched, whatever their ``requires_grad``.
+
+    Args:
+        score: Maps ``x`` to a tuple of tensors, the first of shape ``(N,)`` with sample i depending
+            on input i alone.
+        x: Inputs, ``(N, ...)``.
+
+    Returns:
+        The outputs, detached, and the gradient, of the shape of ``x``.
+
+    Raises:
+        ValueError: If the score does not depend on ``x`` differentiably.
+    """
+    if isinstance(x, ep.PyTorchTensor):
+        return _value_and_gradient_torch(score, x)
+    if isinstance(x, ep.NumPyTensor):
+        raise ValueError(
+            "expected a model with gradients (PyTorch, JAX or TensorFlow), got NumPy inputs"
+        )
+
+    def loss(inputs: ep.Tensor) -> tuple[ep.Tensor, tuple[ep.Tensor, ...]]:
+        outputs = score(inputs)
+        return outputs[0].sum(), outputs
+
+    _, outputs, gradient = ep.value_and_grad_fn(x, loss, has_aux=True)(x)
+    return outputs, gradient
+
+
+def _value_and_gradient_torch(
+    score: Score, x: ep.Tensor
+) -> tuple[tuple[ep.Tensor, ...], ep.Tensor]:
+    import torch
+
+    raw = x.raw.detach().requires_grad_()
+    with torch.enable_grad():
+        outputs = score(ep.astensor(raw))
+        loss = outputs[0].raw.sum()
+    if loss.requires_grad:
+        (gradient,) = torch.autograd.grad(loss, raw, allow_unused=True)
+        if gradient is not None:
+            return tuple(ep.astensor(o.raw.detach()) for o in outputs), ep.astensor(gradient)
+    raise ValueError(
+        "expected a model whose outputs are differentiable in its inputs, but no gradient reaches "
+        "them: look for detach(), torch.no_grad(), rounding or a conversion to NumPy in the model "
+        "or its preprocessing"
+    )

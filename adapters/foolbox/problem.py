@@ -65,7 +65,8 @@ class Problem:
         Raises:
             ValueError: If an original does not lie on the grid of levels.
         """
-        box = Box(*(float(bound) for bound in self.model.bounds), levels=levels)
+        lower, upper = self.model.bounds
+        box = Box(float(lower), float(upper), levels)
         if levels is not None and bool(box.off_grid(self.x).any().item()):
             raise ValueError(
                 f"expected originals on the grid of {levels} levels between {box.lower} and "

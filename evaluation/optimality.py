@@ -86,7 +86,6 @@ def local_optimality(
     """
     names, smallest = envelope(samples) if best is None else best
     e0 = float(np.max(smallest[np.isfinite(smallest)], initial=0.0))
-    counts: dict[int, Floats] = {}
     found = {}
     for key, (images, distances) in samples.items():
         attack, optimum = _areas(images, distances, names, smallest, e0)
@@ -94,11 +93,8 @@ def local_optimality(
         if n == 0:
             found[key] = UNKNOWN
             continue
-        if n not in counts:
-            counts[n] = resamples(n, draws if n > 1 else 0, seed)
-        spread = _ratio(
-            e0, weighted_sums(counts[n], attack) / n, weighted_sums(counts[n], optimum) / n
-        )
+        counts = resamples(n, draws if n > 1 else 0, seed)
+        spread = _ratio(e0, weighted_sums(counts, attack) / n, weighted_sums(counts, optimum) / n)
         value = float(_ratio(e0, attack.mean(), optimum.mean()))
         found[key] = percentile_interval(spread, value, confidence)
     return found

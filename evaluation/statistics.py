@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Any
 
@@ -140,14 +141,18 @@ def standard_error(values: Floats, images: Integers) -> float | None:
     return float(math.sqrt(n / (n - 1) * np.square(residuals).sum()) / len(values))
 
 
+@lru_cache(maxsize=4)
 def resamples(n: int, draws: int, seed: int) -> Floats:
     """How often each of ``n`` images occurs in each of ``draws`` bootstrap samples, ``(draws, n)``.
 
     The same counts serve all attacks, so that their bootstrap distributions are paired.
     """
     generator = np.random.default_rng(seed)
-    counts = [np.bincount(generator.integers(n, size=n), minlength=n) for _ in range(draws)]
-    return np.asarray(counts, dtype=np.float64).reshape(draws, n)
+    counts = np.empty((draws, n))
+    for draw in counts:
+        draw[:] = np.bincount(generator.integers(n, size=n), minlength=n)
+    counts.setflags(write=False)
+    return counts
 
 
 def weighted_sums(counts: Floats, values: Floats) -> Floats:

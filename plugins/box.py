@@ -63,6 +63,11 @@ class Box:
         """The length of one encoded unit, in the units of the bounds."""
         return (self.upper - self.lower) / self.top
 
+    @property
+    def noise(self) -> float:
+        """Float32 noise of encoded values, several roundings at the top: less than this is none."""
+        return self.top * 2.0**-20
+
     def encode(self, x: ep.Tensor) -> ep.Tensor:
         """Map inputs within the bounds to ``[0, top]``; grid points land on integers, up to noise.
 

@@ -135,6 +135,11 @@ def check_call(model: Model, inputs: Any, criterion: Any, epsilons: Any) -> None
             raise ValueError(f"expected epsilons to be finite and >= 0, or None, got {epsilon!r}")
 
 
+def criterion_of(classes: ep.Tensor, targeted: bool) -> Criterion:
+    """The Foolbox criterion of labels, or of target classes if ``targeted``."""
+    return TargetedMisclassification(classes) if targeted else Misclassification(classes)
+
+
 def check_inputs(model: Model, x: ep.Tensor) -> None:
     """Refuse inputs that are no float batch within the model's bounds.
 

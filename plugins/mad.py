@@ -26,6 +26,8 @@ from foolart.plugins.visual import (
     block_moments,
     contrast_sensitivity,
     fill_tiles,
+    gray,
+    image_pairs,
     log_gabor_bank,
 )
 
@@ -36,7 +38,6 @@ SMALLEST = 2 * BLOCK + 2  # the crop takes 16 pixels on one side and 17 on the o
 # Release of the authors' code -> factor of the detection stage. The smooth-adversarial papers ran
 # the release of April 2010, which lacks the factor that the publication and later releases have.
 GAIN: dict[Version, float] = {"2011": 200.0, "2010-04": 1.0}
-LUMA = np.array([0.298936, 0.587043, 0.114021])
 SCALE_WEIGHTS = np.array([0.5, 0.75, 1.0, 5.0, 6.0]) / 13.25
 # Pixels of either image that are worked on at once: what fits the caches of a core.
 CHUNK = 2**18
@@ -86,25 +87,33 @@ def mad(
     """
     if version not in GAIN:
         raise ValueError(f"expected version to be one of {sorted(GAIN)}, got {version!r}")
-    ref, dst = _images("reference", reference), _images("distorted", distorted)
-    if ref.shape != dst.shape:
+    ref, dst = image_pairs(reference, distorted)
+    if min(ref.shape[1:3]) < SMALLEST:
         raise ValueError(
-            "expected reference and distorted images of the same shape, got "
-            f"{np.shape(reference)} and {np.shape(distorted)}"
+            f"expected images of at least {SMALLEST}x{SMALLEST} pixels, got shape "
+            f"{np.shape(reference)}: the index leaves out a border of 16 pixels and compares "
+            "blocks of 16x16"
         )
     chunk = max(1, CHUNK // (ref.shape[1] * ref.shape[2]))
     parts = [
-        (_gray(ref[i : i + chunk]), _gray(dst[i : i + chunk])) for i in range(0, len(ref), chunk)
+        (gray(ref[i : i + chunk]), gray(dst[i : i + chunk])) for i in range(0, len(ref), chunk)
     ]
     detection = GAIN[version] * np.concatenate([detectability(*part) for part in parts])
     appearance = np.concatenate([dissimilarity(*part) for part in parts])
-    # alpha weighs the stages: 1 (detection alone) where little is visible, 0 where much is.
-    b1, b2 = np.exp(-2.55 / 3.35), 1 / (3.35 * np.log(10))
-    alpha = 1 / (1 + b1 * detection**b2)
-    score = detection**alpha * appearance ** (1 - alpha)
+    score = blend(detection, appearance)
     if np.ndim(reference) < 4:
         return Distortion(float(score[0]), float(detection[0]), float(appearance[0]))
     return Distortion(score, detection, appearance)
+
+
+def blend(detection: npt.ArrayLike, appearance: npt.ArrayLike) -> Any:
+    """The index of two stages: their geometric mean with weights alpha and 1 - alpha.
+
+    Alpha is 1, detection alone, where little is visible, and falls to 0 where much is.
+    """
+    b1, b2 = np.exp(-2.55 / 3.35), 1 / (3.35 * np.log(10))
+    alpha = 1 / (1 + b1 * np.asarray(detection) ** b2)
+    return np.asarray(detection) ** alpha * np.asarray(appearance) ** (1 - alpha)
 
 
 def detectability(reference: Array, distorted: Array) -> Array:
@@ -192,42 +201,3 @@ def _rms(a: Array) -> Array:
 def _lightness(gray: Array) -> Array:
     lightness: Array = 0.02874 * np.minimum(gray, 254) ** (2.2 / 3)
     return lightness
-
-
-def _gray(images: npt.NDArray[np.uint8]) -> Array:
-    if images.shape[-1] == 1:
-        return images[..., 0].astype(np.float64)
-    gray: Array = np.rint(images @ LUMA)
-    return gray
-
-
-def _images(name: str, images: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-    """Check one argument and give it the shape ``(N, H, W, C)``.
-
-    Raises:
-        ValueError: Naming the argument, what was given, and what is accepted.
-    """
-    array = np.asarray(images)
-    if array.dtype != np.uint8:
-        raise ValueError(
-            f"expected {name} images of dtype uint8, got {array.dtype}: the index is defined on "
-            "digital images; for values in [0, 1] pass np.rint(255 * images).astype(np.uint8)"
-        )
-    shape = array.shape
-    if array.ndim == 2:
-        array = array[None, ..., None]
-    elif array.ndim == 3:
-        array = array[None]
-    if array.ndim != 4 or array.shape[-1] not in (1, 3):
-        raise ValueError(
-            f"expected {name} images of shape (H, W, 3), (N, H, W, 3), or with one channel for "
-            f"grayscale, got {shape}: channels come last, and batches of grayscale images need "
-            "their channel axis"
-        )
-    if min(array.shape[1:3]) < SMALLEST or len(array) == 0:
-        raise ValueError(
-            f"expected {name} images of at least {SMALLEST}x{SMALLEST} pixels (and at least one), "
-            f"got shape {shape}: the index leaves out a border of 16 pixels and compares blocks "
-            "of 16x16"
-        )
-    return array

@@ -46,8 +46,7 @@ def magnify(
 
     Returns:
         Magnified images of the same shape, framework and dtype (half precision is computed in
-        ``float32``); around 0, mostly within [-2, 2].
-        0 where a window is constant.
+        ``float32``): around 0, mostly within [-2, 2], and 0 where a window is constant.
 
     Raises:
         ValueError: For images of another shape, dtype or range, or parameters out of range.

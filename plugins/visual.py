@@ -11,6 +11,7 @@ from scipy import fft
 Array = npt.NDArray[np.float64]
 
 TILE = 4
+LUMA = np.array([0.298936, 0.587043, 0.114021])
 
 
 def contrast_sensitivity(height: int, width: int) -> Array:
@@ -100,3 +101,54 @@ def fill_tiles(tiles: Array, shape: tuple[int, int]) -> Array:
     """Repeat every value over its 4x4 tile, cut to a shape of pixels."""
     filled = np.repeat(np.repeat(tiles, TILE, axis=-1), TILE, axis=-2)
     return filled[..., : shape[0], : shape[1]]
+
+
+def gray(images: npt.NDArray[np.uint8]) -> Array:
+    """The gray values ``(N, H, W)`` of images ``(N, H, W, 1 or 3)``, whole numbers in [0, 255]."""
+    if images.shape[-1] == 1:
+        return images[..., 0].astype(np.float64)
+    values: Array = np.rint(images @ LUMA)
+    return values
+
+
+def image_pairs(
+    reference: npt.ArrayLike, distorted: npt.ArrayLike
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Check originals and distorted images, and give both the shape ``(N, H, W, 1 or 3)``.
+
+    Args:
+        reference: uint8 images, ``(H, W, 3)`` or ``(N, H, W, 3)``; grayscale ones as ``(H, W)``,
+            ``(H, W, 1)`` or ``(N, H, W, 1)``.
+        distorted: The same number of images of the same shape.
+
+    Raises:
+        ValueError: Naming the argument, what was given, and what is accepted.
+    """
+    ref, dst = _images("reference", reference), _images("distorted", distorted)
+    if np.shape(reference) != np.shape(distorted):
+        raise ValueError(
+            "expected reference and distorted images of the same shape, got "
+            f"{np.shape(reference)} and {np.shape(distorted)}"
+        )
+    return ref, dst
+
+
+def _images(name: str, images: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    array = np.asarray(images)
+    if array.dtype != np.uint8:
+        raise ValueError(
+            f"expected {name} images of dtype uint8, got {array.dtype}: scores are defined on "
+            "digital images; for values in [0, 1] pass np.rint(255 * images).astype(np.uint8)"
+        )
+    shape = array.shape
+    if array.ndim == 2:
+        array = array[None, ..., None]
+    elif array.ndim == 3:
+        array = array[None]
+    if array.ndim != 4 or array.shape[-1] not in (1, 3) or len(array) == 0:
+        raise ValueError(
+            f"expected at least one {name} image, of shape (H, W, 3) or (N, H, W, 3), or with one "
+            f"channel for grayscale, got {shape}: channels come last, and batches of grayscale "
+            "images need their channel axis"
+        )
+    return array

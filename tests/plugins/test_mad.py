@@ -131,7 +131,7 @@ def test_inputs_are_left_alone():
         (np.zeros((64, 64, 4), np.uint8),) * 2 + (r"shape \(H, W, 3\)",),
         (np.zeros((3, 64, 64), np.uint8),) * 2 + ("channels come last",),
         (np.zeros((33, 64, 3), np.uint8),) * 2 + ("at least 34x34",),
-        (np.zeros((0, 64, 64, 3), np.uint8),) * 2 + ("at least one",),
+        (np.zeros((0, 64, 64, 3), np.uint8),) * 2 + ("at least one reference image",),
         (np.zeros(64, np.uint8),) * 2 + (r"got \(64,\)",),
         (np.zeros((64, 64, 3), np.uint8), np.zeros((64, 65, 3), np.uint8), "same shape"),
     ],

@@ -1,0 +1,1 @@
+"""ART classifiers as differentiable functions, one module per framework."""

@@ -1,0 +1,15 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+# Importing ART writes its settings below the home folder: give this process and its children one to
+# throw away, and keep the caches of others (matplotlib's fonts) where they are.
+os.environ.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))
+os.environ["HOME"] = tempfile.mkdtemp(prefix="foolart-home-")
+atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 # Where every public name lives: ART and the frameworks are imported when one is asked for.
 _MODULES = {
-    "ArtAttack": "art_attack",
+    "art_attack": "from_art",
     "ArtModel": "bridge",
     "FoolboxAttack": "foolbox_attack",
 }

@@ -46,13 +46,23 @@ def margin(outputs: ep.Tensor, classes: ep.Tensor, targeted: bool = False) -> ep
     return -lead if targeted else lead
 
 
-def log_probability(outputs: ep.Tensor, classes: ep.Tensor, targeted: bool = False) -> ep.Tensor:
-    """The log-probability ``log p_y`` of the classes, or ``-log p_t`` if targeted, ``(N,)``.
+def log_odds(outputs: ep.Tensor, classes: ep.Tensor, targeted: bool = False) -> ep.Tensor:
+    """The log-odds ``log p_y - log(1 - p_y)`` of the classes, ``(N,)``: a soft :func:`margin`.
 
-    Decreases towards adversarial inputs, like :func:`margin`, but its sign says nothing.
+    Its normalised gradient is that of ``log p_y``, and unlike ``log p_y`` it is negative wherever
+    an input is adversarial (not only there).
+
+    Args:
+        outputs: Logits of the model, ``(N, C)`` with C >= 2.
+        classes: Labels, or the target classes if ``targeted``, ``(N,)``, integers.
+        targeted: Whether ``classes`` are to be reached instead of left; negates the result.
     """
-    value = -ep.crossentropy(outputs, classes)
-    return -value if targeted else value
+    own = is_class(outputs, classes)
+    lead = ep.where(own, outputs, ep.zeros_like(outputs)).sum(axis=-1)
+    others = ep.where(own, ep.full_like(outputs, -ep.inf), outputs)
+    largest = others.max(axis=-1)
+    lead = lead - largest - (others - largest.expand_dims(-1)).exp().sum(axis=-1).log()
+    return -lead if targeted else lead
 
 
 def value_and_gradient(score: Score, x: ep.Tensor) -> tuple[tuple[ep.Tensor, ...], ep.Tensor]:

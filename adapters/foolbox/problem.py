@@ -13,11 +13,11 @@ from foolbox.criteria import Criterion, Misclassification, TargetedMisclassifica
 from foolbox.models import Model
 
 from foolart.plugins.box import Box
-from foolart.plugins.gradients import Score, log_probability, margin
+from foolart.plugins.gradients import Score, log_odds, margin
 
 T = TypeVar("T")
 
-LOSSES = {"margin": margin, "log_probability": log_probability}
+LOSSES = {"margin": margin, "log_probability": log_odds}
 
 
 @dataclass(frozen=True)
@@ -101,23 +101,23 @@ class Problem:
 
 
 class CheckedMinimizationAttack(MinimizationAttack):
-    """A minimization attack that says what is wrong with its inputs, where Foolbox only asserts."""
+    """A minimization attack that says what is wrong with its inputs; Foolbox only asserts."""
 
     def __call__(  # type: ignore[no-untyped-def, override, unused-ignore]
         self, model: Model, inputs: T, criterion: Any, *, epsilons: Any, **kwargs: Any
     ):
-        """Run the attack as Foolbox does, after clear checks; see :class:`foolbox.attacks.Attack`."""
+        """Run the attack as Foolbox does, after clear checks."""
         check_call(model, inputs, criterion, epsilons)
         return super().__call__(model, inputs, criterion, epsilons=epsilons, **kwargs)
 
 
 class CheckedFixedEpsilonAttack(FixedEpsilonAttack):
-    """A fixed-epsilon attack that says what is wrong with its inputs, where Foolbox only asserts."""
+    """A fixed-epsilon attack that says what is wrong with its inputs."""
 
     def __call__(  # type: ignore[no-untyped-def, override, unused-ignore]
         self, model: Model, inputs: T, criterion: Any, *, epsilons: Any, **kwargs: Any
     ):
-        """Run the attack as Foolbox does, after clear checks; see :class:`foolbox.attacks.Attack`."""
+        """Run the attack as Foolbox does, after clear checks."""
         check_call(model, inputs, criterion, epsilons)
         return super().__call__(model, inputs, criterion, epsilons=epsilons, **kwargs)
 
@@ -202,7 +202,7 @@ def check_outputs(outputs: ep.Tensor, x: ep.Tensor) -> None:
 
 
 def _int64(classes: ep.Tensor) -> ep.Tensor:
-    # int32 labels crash cross-entropy on PyTorch, and on TensorFlow with NumPy 2. JAX keeps 32 bits.
+    # int32 labels crash cross-entropy on PyTorch, and on TensorFlow with NumPy 2.
     if isinstance(classes, ep.PyTorchTensor):
         return ep.astensor(classes.raw.long())
     if isinstance(classes, ep.TensorFlowTensor):

@@ -19,6 +19,7 @@ from .gradients import atleast_kd, inner, norm
 
 IMAGENET_SIZE = 224 * 224 * 3
 BISECTIONS = 9
+TINY = 1e-30
 
 
 def schedule(i: int, steps: int, gamma_min: float) -> float:
@@ -44,15 +45,16 @@ def per_sample_size(x: ep.Tensor) -> int:
 class Step:
     """One step of BP for every sample of a batch, before its length is settled.
 
-    The candidates ``(a + t (1 - a)) r + (b + t c) g`` are a line in the plane of the perturbation r
-    and the gradient g. Their length grows with t and shall be epsilon. All fields are ``(N,)``.
+    The candidates ``(a + t (1 - a)) r + (b + t c) d`` are a line in the plane of the perturbation r
+    and the direction d. Their length grows with t and shall be epsilon. All fields are ``(N,)``.
 
     Attributes:
         a: Share of r that is kept at t = 0, 0 or 1; at t = 1 all of it is.
-        b: Multiple of g at t = 0.
-        c: Change of the multiple of g per unit of t.
+        b: Multiple of d at t = 0.
+        c: Change of the multiple of d per unit of t.
         epsilon: The length to be reached, in encoded units.
         t: Where an unrounded candidate has that length.
+        t_min: From where on the length grows.
         t_max: Where a rounded candidate has at least that length, whatever the rounding does.
     """
 
@@ -61,13 +63,8 @@ class Step:
     c: ep.Tensor
     epsilon: ep.Tensor
     t: ep.Tensor
+    t_min: ep.Tensor
     t_max: ep.Tensor
-
-    def candidate(self, t: ep.Tensor, r: ep.Tensor, g: ep.Tensor) -> ep.Tensor:
-        """The candidate perturbations for per-sample t ``(N,)``, of the shape of r."""
-        of_r = atleast_kd(self.a + t * (1 - self.a), r.ndim)
-        of_g = atleast_kd(self.b + t * self.c, r.ndim)
-        return of_r * r + of_g * g
 
     def where(self, condition: ep.Tensor, other: Step) -> Step:
         """This step for the samples where ``condition`` ``(N,)`` holds, the other elsewhere."""
@@ -80,95 +77,114 @@ class Step:
             }
         )
 
-    def take(self, r: ep.Tensor, g: ep.Tensor, box: Box) -> ep.Tensor:
-        """Q_OUT (5.7) and Q_IN (5.10): the rounded candidate whose length comes closest to epsilon.
+    def take(self, r: ep.Tensor, d: ep.Tensor, box: Box) -> ep.Tensor:
+        """The candidate whose length *after rounding* comes closest to epsilon, not yet rounded.
 
-        The length of rounded candidates is found by bisection, all samples together and without the
-        model: the longest that does not exceed epsilon where the step shall shorten r (a = 0), the
-        shortest that reaches it where it shall lengthen r. So no step rounds to nothing as long as
-        the grid has a shorter or longer candidate, even where gamma is nearly 1.
+        This is Q_OUT (5.7) and Q_IN (5.10). The length of rounded candidates is found by bisection,
+        all samples together and without the model: the longest that does not exceed epsilon where
+        the step shall shorten r (a = 0), the shortest that reaches it where it shall lengthen r. So
+        no step rounds to nothing as long as the grid has a shorter or longer candidate, even where
+        gamma is nearly 1.
 
         Args:
             r: The perturbation ``(N, ...)``, in encoded units.
-            g: The gradient, of the same shape.
+            d: The direction, of the same shape.
             box: Says whether there are levels to round to; without, the exact step is taken.
         """
         if box.levels is None:
-            return self.candidate(self.t, r, g)
-        low, high = ep.zeros_like(self.t), self.t_max
+            return self._candidate(self.t, r, d)
+        low, high = self.t_min, self.t_max
         for _ in range(BISECTIONS):
             t = (low + high) / 2
-            reached = norm(rint(self.candidate(t, r, g))) > self.epsilon
+            reached = norm(rint(self._candidate(t, r, d))) > self.epsilon
             low, high = ep.where(reached, low, t), ep.where(reached, t, high)
-        return rint(self.candidate(ep.where(self.a == 0, low, high), r, g))
+        return self._candidate(ep.where(self.a == 0, low, high), r, d)
+
+    def _candidate(self, t: ep.Tensor, r: ep.Tensor, d: ep.Tensor) -> ep.Tensor:
+        of_r = atleast_kd(self.a + t * (1 - self.a), r.ndim)
+        of_d = atleast_kd(self.b + t * self.c, r.ndim)
+        return of_r * r + of_d * d
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where an iterate lies: what both cases of BP need of the perturbation r and the gradient g.
+    """Where an iterate lies: the inner products that both cases of BP need, each ``(N,)``.
+
+    BP moves along its gradient g. Its smooth variant moves along another direction d, the smoothed
+    gradient, while the loss still changes by ``<g, .>``: with d = g the formulas are the thesis's.
 
     Attributes:
-        r_norm: ``||r||``, ``(N,)``.
-        g_norm: ``||g||``, or a tiny number where the gradient is zero, ``(N,)``.
-        rho: ``<r, g> / ||g||``, ``(N,)``.
+        rr: ``<r, r>`` of the perturbation r.
+        rg: ``<r, g>``; rho of the thesis is ``<r, g> / ||g||``.
+        rd: ``<r, d>``.
+        dg: ``<d, g>``, or a tiny number where the gradient is zero.
+        dd: ``<d, d>``, likewise.
         size: Number of elements of one sample.
     """
 
-    r_norm: ep.Tensor
-    g_norm: ep.Tensor
-    rho: ep.Tensor
+    rr: ep.Tensor
+    rg: ep.Tensor
+    rd: ep.Tensor
+    dg: ep.Tensor
+    dd: ep.Tensor
     size: int
 
     @classmethod
-    def of(cls, r: ep.Tensor, g: ep.Tensor) -> Position:
-        """The position for a perturbation and a gradient, both ``(N, ...)`` in encoded units."""
-        g_norm = ep.maximum(norm(g), 1e-30)
-        return cls(norm(r), g_norm, inner(r, g) / g_norm, per_sample_size(r))
+    def of(cls, r: ep.Tensor, g: ep.Tensor, d: ep.Tensor | None = None) -> Position:
+        """The position for a perturbation, a gradient and a direction, by default the gradient.
+
+        Args:
+            r: The perturbation ``(N, ...)``, in encoded units.
+            g: The gradient of the loss in encoded units, of the same shape.
+            d: A direction with ``<d, g> > 0``, of the same shape.
+        """
+        rg, dg = inner(r, g), ep.maximum(inner(g if d is None else d, g), TINY)
+        rd, dd = (rg, dg) if d is None else (inner(r, d), ep.maximum(inner(d, d), TINY))
+        return cls(inner(r, r), rg, rd, dg, dd, per_sample_size(r))
 
     def first(self, length: float, loss: ep.Tensor) -> Step:
         """Stage 1, algorithm 1: a step against the gradient, wherever it leads.
 
         Deviation from the thesis, whose steps all have the given length: a step is as long as the
-        loss predicts to the boundary, ``loss / ||g||``, where that is up to 8 times longer. Small
-        images need it, since their distances do not shrink with their size.
+        loss predicts to the boundary where that is up to 8 times longer. Small images need it,
+        since their distances do not shrink with their size.
 
         Args:
             length: Shortest length of the step.
             loss: The loss whose gradient is g, positive inside the class, ``(N,)``.
         """
-        t = (loss / self.g_norm).clip(length, 8 * length)
-        return self._against_gradient(ep.full_like(t, ep.inf), t, t)
+        unit = self.dd.sqrt()
+        t = (loss * unit / self.dg).clip(length, 8 * length) / unit
+        return self._against_direction(ep.full_like(t, ep.inf), t, t)
 
     def along(self, loss: ep.Tensor, gamma: float) -> Step:
         """Case OUT, equations (5.3) to (5.7): along the boundary, to the length ``gamma ||r||``.
 
         The candidates ``v* + t (y - v*)`` lie in the hyperplane through y whose normal is the
-        gradient; v*, at t = 0, is its point closest to the original.
+        gradient; v*, at t = 0, is the point where the line along d through the original meets it.
 
         Deviations from the thesis: its condition ``rho < epsilon`` reads ``|rho| < epsilon``, since
-        rho is normally negative. Where the hyperplane misses the sphere (r nearly parallel to g, as
+        rho is normally negative. Where the hyperplane misses the sphere (r nearly parallel to d, as
         always on a linear model), the thesis stays at v* = y for ever; here the hyperplane moves
-        back along the gradient by what is missing, but at most by the distance to the boundary
-        that the loss predicts, ``|loss| / ||g||``.
+        back along d by what is missing, but at most by the distance to the boundary that the loss
+        predicts, ``|loss| / ||g||``.
 
         Args:
             loss: The loss whose gradient is g, negative where adversarial, ``(N,)``.
             gamma: Factor below 1.
         """
-        epsilon = gamma * self.r_norm
-        slack = -ep.minimum(loss, 0) / self.g_norm
-        rho = -ep.maximum(ep.minimum(epsilon, -self.rho), -self.rho - slack)
-        tangent = ep.maximum(self.r_norm.square() - self.rho.square(), 1e-12)
-        t = (ep.maximum(epsilon.square() - rho.square(), 0) / tangent).sqrt()
-        ones = ep.ones_like(rho)
-        return Step(
-            a=0 * ones,
-            b=rho / self.g_norm,
-            c=-self.rho / self.g_norm,
-            epsilon=epsilon,
-            t=ep.minimum(t, 1),
-            t_max=ones,
-        )
+        epsilon = gamma * self.rr.sqrt()
+        k = self.rg / self.dg
+        slack = -ep.minimum(loss, 0) / self.dg
+        start = -ep.maximum(ep.minimum(epsilon / self.dd.sqrt(), -k), -k - slack)
+        # Squared length of start d + t (r - k d): the roots of A t^2 + 2 B t + C = epsilon^2.
+        A = ep.maximum(self.rr - 2 * k * self.rd + k.square() * self.dd, TINY)
+        B = start * (self.rd - k * self.dd)
+        C = start.square() * self.dd
+        t_min = (-B / A).clip(0, 1)
+        t = (-B + ep.maximum(B.square() - A * (C - epsilon.square()), 0).sqrt()) / A
+        ones = ep.ones_like(k)
+        return Step(0 * ones, start, -k, epsilon, ep.minimum(t, 1), t_min, ones)
 
     def across(self, shortest: float, gamma: float) -> Step:
         """Case IN, equations (5.8) to (5.10): against the gradient, to length ``||r|| / gamma``.
@@ -181,17 +197,15 @@ class Position:
             shortest: Smallest length of the perturbation to aim at, beta_min of (5.10): r may be 0.
             gamma: Factor below 1.
         """
-        epsilon = ep.maximum(self.r_norm / gamma, shortest)
+        epsilon = ep.maximum(self.rr.sqrt() / gamma, shortest)
         # Rounding moves a candidate by at most half a level an element.
         reach = epsilon + math.sqrt(self.size) / 2
-        return self._against_gradient(epsilon, self._to_sphere(epsilon), self._to_sphere(reach))
+        return self._against_direction(epsilon, self._to_sphere(epsilon), self._to_sphere(reach))
 
-    def _against_gradient(self, epsilon: ep.Tensor, t: ep.Tensor, t_max: ep.Tensor) -> Step:
-        ones = ep.ones_like(self.rho)
-        return Step(a=ones, b=0 * ones, c=-1 / self.g_norm, epsilon=epsilon, t=t, t_max=t_max)
+    def _against_direction(self, epsilon: ep.Tensor, t: ep.Tensor, t_max: ep.Tensor) -> Step:
+        ones = ep.ones_like(t)
+        return Step(ones, 0 * ones, -ones, epsilon, t, 0 * ones, t_max)
 
     def _to_sphere(self, radius: ep.Tensor) -> ep.Tensor:
-        return (
-            self.rho
-            + ep.maximum(radius.square() - self.r_norm.square() + self.rho.square(), 0).sqrt()
-        )
+        gap = self.dd * (radius.square() - self.rr)
+        return (self.rd + ep.maximum(self.rd.square() + gap, 0).sqrt()) / self.dd

@@ -31,8 +31,8 @@ class BoundaryProjectionAttack(CheckedMinimizationAttack):
     the model's bounds and with the square root of the number of elements.
 
     Deviations from the thesis, each measured better: lengths are those of the rounded iterate in
-    case IN, too; the steps of stage 1 are as long as the margin asks for, and double in the second
-    half of all steps, so that small images and robust models are reached; and where r
+    case IN, too; the steps of stage 1 are as long as the margin asks for, and double from
+    the fourth on, so that small images and robust models are reached in time; and where r
     is parallel to the gradient, case OUT steps back by the known margin instead of standing still.
     :mod:`foolart.plugins.boundary` has the details.
 
@@ -122,4 +122,4 @@ class BoundaryProjectionAttack(CheckedMinimizationAttack):
         return restore_type(best.images(problem, box, start))
 
     def _growth(self, i: int) -> int:
-        return 2 ** max(0, i + 1 - (self.steps + 1) // 2)
+        return 2 ** min(max(0, i - 2), 16)

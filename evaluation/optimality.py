@@ -114,7 +114,7 @@ def global_optimality(local: Sequence[Estimate]) -> Estimate:
     mean = float(value.mean())
     below = float(np.linalg.norm(value - low)) / len(known)
     above = float(np.linalg.norm(high - value)) / len(known)
-    return Estimate(mean, finite(mean - below), finite(mean + above))
+    return Estimate(mean, finite(max(0.0, mean - below)), finite(min(1.0, mean + above)))
 
 
 def _areas(

@@ -40,6 +40,7 @@ from foolart.evaluation.statistics import (
     wilson,
 )
 from foolart.evaluation.summary import Clean, Global, Group, Line, Row, Summary, Task
+from foolart.evaluation.worst_case import robustness
 
 LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
 
@@ -66,7 +67,8 @@ def summarize(
         requested: All comparisons that were asked for; one without records gets a line saying so.
         errors: What went wrong with a comparison, if anything.
         perception: The perceptual scores, as far as they were computed.
-        budgets: Distances at which to give P_upp, with inputs scaled to [0, 1].
+        budgets: Distances at which to give P_upp, with inputs scaled to [0, 1]; the first is that
+            of robust accuracy.
         norm: Which distance to report: ``"l2"`` or ``"linf"``.
         confidence: Nominal coverage of all intervals.
         draws: Number of bootstrap samples.
@@ -77,8 +79,9 @@ def summarize(
     """
     if norm not in NORMS:
         raise ValueError(f"expected norm to be one of {', '.join(NORMS)}, got {norm!r}")
-    if not all(budget > 0 and np.isfinite(budget) for budget in budgets):
-        raise ValueError(f"expected positive, finite budgets, got {tuple(budgets)}")
+    if not budgets or not all(budget > 0 and np.isfinite(budget) for budget in budgets):
+        raise ValueError(f"expected at least one budget, positive and finite, got {tuple(budgets)}")
+    records = list(records)
     lines = by_line(records)
     samples = {line: Sample.of(rows, norm) for line, rows in lines.items()}
     optimality = _local(samples, draws=draws, seed=seed, confidence=confidence)
@@ -104,6 +107,7 @@ def summarize(
         clean=_clean(lines, confidence),
         wins=_wins(samples),
         optimality=_global(rows),
+        robustness=robustness(records, budget=budgets[0], norm=norm, confidence=confidence),
     )
 
 
@@ -151,8 +155,8 @@ def _row(
             for budget in budgets
         },
         mean_other_norm=_average(other),
-        forwards=_average([record.forwards for record in measured]),
-        backwards=_average([record.backwards for record in measured]),
+        forwards=_average([record.forwards for record in measured if record.correct]),
+        backwards=_average([record.backwards for record in measured if record.correct]),
         flags=dict(sorted(flags.items())),
         broken=len(records) - len(measured),
     )
@@ -241,7 +245,7 @@ def _local(samples: Mapping[Line, Sample], **settings: Any) -> dict[Line, Estima
 def _global(rows: Iterable[Row]) -> tuple[Global, ...]:
     found: dict[Line, list[Row]] = defaultdict(list)
     for row in rows:
-        if row.line.model == row.line.source:
+        if not row.line.threat.startswith("transfer"):
             found[row.line._replace(model="", source="")].append(row)
     return tuple(
         Global(

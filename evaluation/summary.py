@@ -36,6 +36,11 @@ class Line(NamedTuple):
         """The line that a comparison belongs to."""
         return cls(*(getattr(comparison, name) for name in cls._fields))
 
+    @classmethod
+    def at(cls, task: Task, attack: str, variant: str) -> Line:
+        """The line of an attack on a task."""
+        return cls(attack=attack, variant=variant, **task._asdict())
+
     @property
     def task(self) -> Task:
         """What this line's attack competes in."""
@@ -63,8 +68,8 @@ class Row:
         quantiles: For each level p the distance D at which P(D) reaches p, failures included.
         p_upp: For each budget the success probability within it, with Wilson's interval.
         mean_other_norm: Mean distance of the successes in the norm that the summary is not in.
-        forwards: Mean forward passes per image, misclassified ones included.
-        backwards: Mean backward passes per image.
+        forwards: Mean forward passes per image that counts.
+        backwards: Mean backward passes per image that counts.
         optimality: AttackBench's local optimality among the attacks on the same task: 8-bit
             variants among 8-bit results, raw ones among all.
         flags: For each flag the number of rows that carry it.
@@ -128,6 +133,34 @@ class Global:
 
 
 @dataclass(frozen=True)
+class Robustness:
+    """A defence under every threat model.
+
+    Attributes:
+        data: Name of the data set.
+        model: Name of the model.
+        defence: Name of the defence, empty for none.
+        budget: The distance within which an adversarial counts.
+        images: Number of images, misclassified ones included.
+        clean: Accuracy without attack.
+        threats: For each threat model the share of the images that are classified correctly and
+            that no attack of this threat model fools within the budget.
+        worst: The same for all threat models together: the headline.
+        flags: What the gradient checks found: reasons to believe that it is lower still.
+    """
+
+    data: str
+    model: str
+    defence: str
+    budget: float
+    images: int
+    clean: Estimate
+    threats: dict[str, Estimate]
+    worst: Estimate
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Summary:
     """Everything that the tables of a run say; equal records give equal summaries.
 
@@ -139,6 +172,7 @@ class Summary:
         clean: One for each data set, model and defence.
         wins: One for each task and variant with at least two attacks.
         optimality: Global optimality, where there is more than one model.
+        robustness: Each defence under every threat model, at the first budget.
     """
 
     norm: str
@@ -148,6 +182,7 @@ class Summary:
     clean: tuple[Clean, ...]
     wins: tuple[Group, ...]
     optimality: tuple[Global, ...]
+    robustness: tuple[Robustness, ...]
 
     def as_json(self) -> dict[str, Any]:
         """The summary as plain dictionaries and lists, for ``summary.json``."""

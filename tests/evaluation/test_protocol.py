@@ -223,8 +223,9 @@ def test_an_image_twice_is_refused():
     ("options", "message"),
     [
         ({"norm": "l1"}, "expected norm to be one of l2, linf, got 'l1'"),
-        ({"budgets": (0.0,)}, "expected positive, finite budgets"),
-        ({"budgets": (NAN,)}, "expected positive, finite budgets"),
+        ({"budgets": (0.0,)}, "at least one budget, positive and finite, got"),
+        ({"budgets": ()}, "at least one budget"),
+        ({"budgets": (NAN,)}, "positive and finite"),
         ({"confidence": 95}, "confidence strictly between 0 and 1"),
     ],
 )

@@ -114,7 +114,8 @@ def global_optimality(local: Sequence[Estimate]) -> Estimate:
     mean = float(value.mean())
     below = float(np.linalg.norm(value - low)) / len(known)
     above = float(np.linalg.norm(high - value)) / len(known)
-    return Estimate(mean, finite(max(0.0, mean - below)), finite(min(1.0, mean + above)))
+    # clip, unlike max and min, keeps the NaN of an unknown bound.
+    return Estimate(mean, *(finite(np.clip(end, 0, 1)) for end in (mean - below, mean + above)))
 
 
 def _areas(

@@ -9,7 +9,10 @@ from typing import Any
 _MODULES = {
     "art_attack": "from_art",
     "ArtModel": "bridge",
+    "BoundaryProjection": "boundary_projection",
     "FoolboxAttack": "foolbox_attack",
+    "LagrangianQuantization": "lagrangian_quantization",
+    "QuantizedDDN": "quantized_ddn",
 }
 
 __all__ = sorted(_MODULES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ from art.estimators.classification.classifier import ClassifierMixin
 from art.estimators.estimator import BaseEstimator, LossGradientsMixin
 from art.summary_writer import SummaryWriter
 from art.utils import check_and_transform_label_format
-from foolbox.attacks import Attack
+from foolbox.attacks.base import Attack, FixedEpsilonAttack, MinimizationAttack
 from foolbox.models import Model
 from tqdm.auto import tqdm  # type: ignore[import-untyped, unused-ignore]
 
@@ -46,10 +47,10 @@ class BridgedAttack(EvasionAttack):
         self,
         classifier: Any,
         *,
-        targeted: bool,
-        batch_size: int,
-        summary_writer: str | bool | SummaryWriter,
-        verbose: bool,
+        targeted: bool = False,
+        batch_size: int = 32,
+        summary_writer: str | bool | SummaryWriter = False,
+        verbose: bool = True,
     ):
         super().__init__(estimator=classifier, summary_writer=summary_writer)
         self._targeted = targeted
@@ -116,7 +117,8 @@ class BridgedAttack(EvasionAttack):
         if mask is not None:
             model = Masked(model, x, mask)
         criterion = criterion_of(labels, self.targeted)
-        _, adversarials, success = attack(model, x, criterion, epsilons=self.eps)
+        epsilon = None if self.eps is None else float(self.eps)
+        _, adversarials, success = attack(model, x, criterion, epsilons=epsilon)
         result = ep.where(atleast_kd(success, x.ndim), adversarials, x)
         if mask is not None:
             result = model.compose(result)
@@ -169,7 +171,15 @@ class BridgedAttack(EvasionAttack):
         size = self.batch_size
         if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
             raise ValueError(f"expected batch_size to be a positive integer, got {size!r}")
-        self.foolbox_attack()
+        eps = self.eps
+        number = isinstance(eps, int | float | np.number) and not isinstance(eps, bool)
+        if eps is not None and not (number and math.isfinite(eps) and eps >= 0):
+            raise ValueError(f"expected eps to be None or a finite number >= 0, got {eps!r}")
+        attack = self.foolbox_attack()
+        while not isinstance(attack, MinimizationAttack) and hasattr(attack, "attack"):
+            attack = attack.attack
+        if eps is None and isinstance(attack, FixedEpsilonAttack):
+            raise ValueError(f"expected eps for {type(attack).__name__}, got None")
 
 
 def _check_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
-import numpy as np
 from art.estimators.classification.classifier import ClassifierMixin
 from art.estimators.estimator import BaseEstimator
 from art.summary_writer import SummaryWriter
 from foolbox.attacks import Attack
-from foolbox.attacks.base import FixedEpsilonAttack
 
 from foolart.adapters.art.bridged import BridgedAttack
 
@@ -76,19 +73,3 @@ class FoolboxAttack(BridgedAttack):
             raise ValueError(
                 f"expected attack to be an instance of foolbox.attacks.Attack, got {self.attack!r}"
             )
-        check_eps(self.eps)
-        if self.eps is None and isinstance(self.attack, FixedEpsilonAttack):
-            raise ValueError(f"expected eps for {type(self.attack).__name__}, got None")
-
-
-def check_eps(eps: Any) -> None:
-    """Refuse a distance that is no finite number >= 0; None passes.
-
-    Raises:
-        ValueError: Naming what was given.
-    """
-    if eps is None:
-        return
-    number = isinstance(eps, int | float | np.number) and not isinstance(eps, bool)
-    if not number or not math.isfinite(eps) or eps < 0:
-        raise ValueError(f"expected eps to be None or a finite number >= 0, got {eps!r}")

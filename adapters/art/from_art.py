@@ -74,7 +74,7 @@ def art_attack(
             f"{sorted(unknown)[0]}"
         )
     if distance is None:
-        distance = _distance(attack, params.get("norm", defaults.get("norm")))
+        distance = distance_of(attack, params.get("norm", defaults.get("norm")))
     kind = ArtFixedEpsilonAttack if "eps" in defaults else ArtMinimizationAttack
     return kind(attack, distance, params)
 
@@ -179,7 +179,16 @@ def _defaults(attack: type[EvasionAttack]) -> dict[str, Any]:
     return {p.name: p.default for p in parameters}
 
 
-def _distance(attack: type[EvasionAttack], norm: Any) -> Distance:
+def distance_of(attack: type[EvasionAttack], norm: Any) -> Distance:
+    """The Foolbox distance of an ART attack.
+
+    Args:
+        attack: Its class.
+        norm: Its parameter of that name, if it has one.
+
+    Raises:
+        ValueError: If nothing tells its norm.
+    """
     norm = _NORMS.get(attack.__name__) if norm is None else norm
     if norm is None:
         raise ValueError(

@@ -17,9 +17,9 @@ from art.estimators.classification import PyTorchClassifier  # noqa: E402
 
 @pytest.fixture(scope="session")
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """All digits as images (N, 1, 8, 8) on 17 levels of [0, 1], and their labels."""
+    """All digits as 8-bit images (N, 1, 8, 8) in [0, 1], and their labels."""
     images, labels = datasets.load_digits(return_X_y=True)
-    return (images.reshape(-1, 1, 8, 8) / 16).astype(np.float32), labels
+    return (np.rint(images.reshape(-1, 1, 8, 8) / 16 * 255) / 255).astype(np.float32), labels
 
 
 @pytest.fixture(scope="session")

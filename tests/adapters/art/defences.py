@@ -49,6 +49,13 @@ class StraightThrough(Native):
         return Rounded.apply(x * 2) / 2, y
 
 
+class MirroredStraightThrough(Native):
+    """A mirror and a rounding with a straight-through gradient."""
+
+    def forward(self, x: torch.Tensor, y: Any = None) -> tuple[torch.Tensor, Any]:
+        return Rounded.apply(x.flip(-1) * 8) / 8, y
+
+
 class RoundingWithEstimate(Rounding):
     """A rounding that defines its approximation for the backward pass: 3 x."""
 

@@ -73,15 +73,15 @@ def test_generate(classify, batch):
     assert not np.shares_memory(result, images)
 
 
-def test_white_box_through_a_straight_through_preprocessor_differs_from_the_bare_model(
-    classify, batch
-):
-    images, labels = batch
-    defended = classify(defences.StraightThrough())
-    through = face(defended).generate(images, labels)
-    beside = face(classify()).generate(images, labels)
-    assert wrong(defended, through, labels).all()
-    assert not wrong(defended, beside, labels).all()
+def test_white_box_through_a_straight_through_preprocessor(classify, digits):
+    """Attacking the bare model instead fools the defended one less."""
+    images = digits[0][:32]
+    defended = classify(defences.MirroredStraightThrough())
+    labels = defended.predict(images).argmax(axis=1)
+    attack = foolbox.attacks.L2BasicIterativeAttack(steps=10)
+    through = face(defended, attack, eps=1.0).generate(images, labels)
+    beside = face(classify(), attack, eps=1.0).generate(images)
+    assert wrong(defended, through, labels).mean() > wrong(defended, beside, labels).mean() + 0.3
 
 
 def test_label_forms(classify, batch):

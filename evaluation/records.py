@@ -136,7 +136,7 @@ def read_records(path: Path) -> list[Record]:
     with path.open(newline="", encoding="utf-8") as file:
         for number, row in enumerate(csv.DictReader(file), start=2):
             try:
-                records.append(Record(**{name: kinds[name](row[name]) for name in kinds}))  # type: ignore[arg-type, operator]
+                records.append(Record(**{name: kinds[name](row[name]) for name in kinds}))  # type: ignore[operator]
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(
                     f"{path}, line {number}: not a row of a foolart results table ({error!r}); "

@@ -1,1 +1,28 @@
-"""Native Foolbox attacks and models."""
+"""Native Foolbox attacks and models.
+
+Names are imported when they are first used: some need PyTorch, which is an extra.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "BoundaryProjectionAttack": "boundary_projection",
+    "MinimalEpsilon": "minimal_epsilon",
+    "Quantized": "quantized",
+    "QuantizedDDNAttack": "quantized_ddn",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,277 @@
+"""Attacks and defences by name: ours, Foolbox's built-ins, and those of other packages."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any
+
+import foolbox
+
+from foolart.evaluation import baselines
+from foolart.evaluation.models import import_object
+from foolart.evaluation.specs import Spec, nearest
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the catalogue knows of an attack or a defence.
+
+    Attributes:
+        name: Its name here.
+        build: Makes it from keyword arguments.
+        summary: One line for ``foolart list``.
+        origin: Who wrote it: ``foolart``, ``foolbox``, or the package of an entry point.
+        alone: Whether an image's result depends on the others in its batch, so that each has to be
+            attacked alone.
+        gradients: Whether it needs a model with gradients.
+    """
+
+    name: str
+    build: Callable[..., Any]
+    summary: str
+    origin: str
+    alone: bool = False
+    gradients: bool = True
+
+
+@dataclass(frozen=True)
+class BuiltAttack:
+    """An attack, ready to run.
+
+    Attributes:
+        label: What tables call it.
+        attack: The Foolbox attack.
+        epsilon: Its budget, or None if it minimizes.
+        alone: See :class:`Entry`.
+        gradients: See :class:`Entry`.
+    """
+
+    label: str
+    attack: Any
+    epsilon: float | None
+    alone: bool
+    gradients: bool
+
+
+# name: class in foolart.adapters.foolbox
+OURS = {
+    "boundary-projection": "BoundaryProjectionAttack",
+    "quantized-ddn": "QuantizedDDNAttack",
+    "smooth-cw": "SmoothCarliniWagnerAttack",
+    "smooth-pgd-l2": "SmoothL2ProjectedGradientDescentAttack",
+    "smooth-boundary-projection": "SmoothBoundaryProjectionAttack",
+    "integer-minimum-norm": "IntegerMinimumNormAttack",
+}
+# name: class in foolart.evaluation.baselines
+MENDED = {"cw": "CarliniWagner", "ead": "ElasticNet", "fmn": "FastMinimumNorm"}
+# name: class in foolbox.attacks
+BUILT_IN = {
+    "adam-pgd-l2": "L2AdamProjectedGradientDescentAttack",
+    "adam-pgd-linf": "LinfAdamProjectedGradientDescentAttack",
+    "bim-l2": "L2BasicIterativeAttack",
+    "bim-linf": "LinfBasicIterativeAttack",
+    "blended-noise": "LinearSearchBlendedUniformNoiseAttack",
+    "blur": "GaussianBlurAttack",
+    "boundary": "BoundaryAttack",
+    "brendel-bethge": "L2BrendelBethgeAttack",
+    "contrast": "BinarySearchContrastReductionAttack",
+    "ddn": "DDNAttack",
+    "deepfool": "L2DeepFoolAttack",
+    "deepfool-linf": "LinfDeepFoolAttack",
+    "fgm": "L2FastGradientAttack",
+    "fgsm": "LinfFastGradientAttack",
+    "fmn-l1": "L1FMNAttack",
+    "fmn-linf": "LInfFMNAttack",
+    "gaussian-noise": "L2RepeatedAdditiveGaussianNoiseAttack",
+    "gen-attack": "GenAttack",
+    "hop-skip-jump": "HopSkipJumpAttack",
+    "inversion": "InversionAttack",
+    "mi-fgm": "L2MomentumIterativeFastGradientMethod",
+    "mi-fgsm": "LinfMomentumIterativeFastGradientMethod",
+    "newtonfool": "NewtonFoolAttack",
+    "pgd-l1": "L1ProjectedGradientDescentAttack",
+    "pgd-l2": "L2ProjectedGradientDescentAttack",
+    "pgd-linf": "LinfProjectedGradientDescentAttack",
+    "pointwise": "PointwiseAttack",
+    "salt-and-pepper": "SaltAndPepperNoiseAttack",
+    "virtual-adversarial": "VirtualAdversarialAttack",
+}
+# Decision- and score-based: no gradients. Their loops stop, shrink or draw for the whole batch.
+GRADIENT_FREE = {
+    "BinarySearchContrastReductionAttack",
+    "BinarizationRefinementAttack",
+    "BoundaryAttack",
+    "GaussianBlurAttack",
+    "GenAttack",
+    "HopSkipJumpAttack",
+    "InversionAttack",
+    "L2RepeatedAdditiveGaussianNoiseAttack",
+    "LinearSearchBlendedUniformNoiseAttack",
+    "PointwiseAttack",
+    "SaltAndPepperNoiseAttack",
+    "SpatialAttack",
+}
+WHOLE_BATCH = {
+    "BoundaryAttack",
+    "GenAttack",
+    "HopSkipJumpAttack",
+    "L0BrendelBethgeAttack",
+    "L1BrendelBethgeAttack",
+    "L2BrendelBethgeAttack",
+    "LinfinityBrendelBethgeAttack",
+    "LinearSearchBlendedUniformNoiseAttack",
+    "PointwiseAttack",
+    "SaltAndPepperNoiseAttack",
+}
+
+
+def attacks() -> dict[str, Entry]:
+    """All attacks by name, those of installed packages (``foolart.attacks``) included."""
+    found = {name: _foolbox_entry(name, class_name) for name, class_name in BUILT_IN.items()}
+    for name, class_name in MENDED.items():
+        made = getattr(baselines, class_name)
+        found[name] = Entry(name, made, _summary(made), "foolbox, mended")
+    for name, class_name in OURS.items():
+        if not hasattr(importlib.import_module("foolart.adapters.foolbox"), class_name):
+            continue
+        found[name] = Entry(name, _ours(class_name), _summary(_ours(class_name)), "foolart")
+    return {**_plugged("foolart.attacks"), **found}
+
+
+def build_attack(what: Spec) -> BuiltAttack:
+    """Make an attack from its specification.
+
+    All parameters go to the attack's constructor, but for ``epsilon`` (the budget of a
+    fixed-epsilon attack; without it the smallest successful one is searched for each image),
+    ``search`` (a table of arguments of that search), ``repeats`` (best of so many runs) and
+    ``alone`` (overrides :attr:`Entry.alone`).
+
+    Args:
+        what: A name of :func:`attacks`, ``foolbox:CLASS`` for a class of Foolbox as shipped,
+            ``package.module:Class``, or a Foolbox attack as an object.
+
+    Raises:
+        ValueError: For an unknown name or parameter, or a value that the attack refuses.
+    """
+    params = dict(what.params)
+    own = {name: params.pop(name, None) for name in ("epsilon", "search", "repeats", "alone")}
+    given = what.needed()
+    if given is not None:
+        entry = Entry(what.name, lambda: given, "", "object")
+    else:
+        entry = _attack_entry(what.name)
+    for name, value in params.items():
+        if name.endswith("attack") and isinstance(value, str):
+            params[name] = build_attack(Spec.parse(value, "attack")).attack
+    accepted = inspect.signature(entry.build).parameters
+    if "distance" in accepted:
+        # Foolbox's attacks that minimize in no particular norm have to be told one.
+        distance = params.get("distance", "l2")
+        if distance not in ("l0", "l1", "l2", "linf"):
+            raise nearest(f"distance of attack {what.label}:", distance, ("l0", "l1", "l2", "linf"))
+        params["distance"] = getattr(foolbox.distances, distance)
+    attack = _call(entry, "attack", params)
+    if not isinstance(attack, foolbox.attacks.base.Attack):
+        raise ValueError(
+            f"attack {what.label}: expected a foolbox.attacks.Attack, got {type(attack).__name__}"
+        )
+    epsilon = own["epsilon"]
+    fixed = isinstance(attack, foolbox.attacks.base.FixedEpsilonAttack)
+    if epsilon is None and fixed:
+        attack = _ours("MinimalEpsilon")(attack, **(own["search"] or {}))
+    elif own["search"] is not None:
+        raise ValueError(
+            f"attack {what.label}: search is for fixed-epsilon attacks that are given no epsilon"
+        )
+    if own["repeats"] is not None:
+        attack = attack.repeat(own["repeats"])
+    # The search asks for ever other parts of the batch at the same epsilon.
+    alone = entry.alone or (epsilon is None and fixed)
+    if own["alone"] is not None:
+        alone = bool(own["alone"])
+    return BuiltAttack(what.label, attack, epsilon, alone, entry.gradients)
+
+
+def quantized(attack: Any, variant: str) -> Any:
+    """The attack behind our wrapper that brings its images to 8 bits."""
+    return _ours("Quantized")(attack, method=variant)
+
+
+def _attack_entry(name: str) -> Entry:
+    family, _, rest = name.partition(":")
+    if family == "foolbox" and rest:
+        classes = [
+            key
+            for key, value in vars(foolbox.attacks).items()
+            if inspect.isclass(value) and issubclass(value, foolbox.attacks.base.Attack)
+        ]
+        if rest not in classes:
+            raise nearest("attack", name, [f"foolbox:{key}" for key in classes])
+        return _foolbox_entry(name, rest)
+    if rest:
+        return Entry(name, import_object(name, "attack"), "", family)
+    known = attacks()
+    by_plain = {_plain(key): entry for key, entry in known.items()}
+    by_plain |= {
+        _plain(class_name): known[key]
+        for key, class_name in [*BUILT_IN.items(), *OURS.items()]
+        if key in known
+    }
+    if _plain(name) not in by_plain:
+        raise nearest("attack", name, known, "See `foolart list attacks`.")
+    return by_plain[_plain(name)]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower().removesuffix("attack"))
+
+
+def _foolbox_entry(name: str, class_name: str) -> Entry:
+    made = getattr(foolbox.attacks, class_name)
+    free = class_name in GRADIENT_FREE
+    return Entry(name, made, _summary(made), "foolbox", class_name in WHOLE_BATCH, not free)
+
+
+def _ours(class_name: str) -> Any:
+    module = importlib.import_module("foolart.adapters.foolbox")
+    return getattr(module, class_name)
+
+
+def _summary(made: Any) -> str:
+    return (inspect.getdoc(made) or "").split("\n")[0].split(" [#")[0].rstrip(".")
+
+
+def _plugged(group: str) -> dict[str, Entry]:
+    found = {}
+    for point in entry_points(group=group):
+        try:
+            made = point.load()
+        except Exception as error:
+            raise ValueError(
+                f"package {point.dist.name if point.dist else point.value!r} offers {point.name!r} "
+                f"to {group}, but it cannot be imported ({error!r}): repair or uninstall it"
+            ) from error
+        origin = point.dist.name if point.dist else point.value
+        entry = made if isinstance(made, Entry) else Entry(point.name, made, _summary(made), origin)
+        found[point.name] = entry
+    return found
+
+
+def _call(entry: Entry, kind: str, params: Mapping[str, Any]) -> Any:
+    accepted = inspect.signature(entry.build).parameters
+    anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values())
+    for name in params:
+        if name not in accepted and not anything:
+            raise nearest(f"parameter of {kind} {entry.name}:", name, accepted)
+    try:
+        return entry.build(**params)
+    except ImportError as error:
+        missing = error.name or str(error)
+        raise ValueError(f"{kind} {entry.name} needs {missing}: pip install {missing}") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{kind} {entry.name}: {error}") from error

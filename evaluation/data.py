@@ -1,0 +1,134 @@
+"""Data by name: 8-bit images with labels, read shard by shard."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Protocol
+
+import foolbox
+import numpy as np
+
+from foolart.evaluation.models import import_object
+from foolart.evaluation.sources import Arrays, Files, Images, Labels, Npz, folder
+from foolart.evaluation.specs import Spec, nearest
+
+FOOLBOX = ("imagenet", "cifar10", "cifar100", "mnist", "fashionMNIST")
+
+
+class Data(Protocol):
+    """A labelled set of 8-bit images that is never held in memory as a whole.
+
+    Attributes:
+        labels: The classes, ``(N,)``.
+        numbered: How many classes there are, if they were numbered here because the source only
+            had names; None if the labels are the source's own.
+    """
+
+    labels: Labels
+    numbered: int | None
+
+    def images(self, start: int, stop: int) -> Images:
+        """The images of some rows, ``(stop - start, C, H, W)``.
+
+        Raises:
+            ValueError: If an image cannot be read, or has another shape than the rest.
+        """
+        ...
+
+
+class Part:
+    """Some rows of a data set, under a name.
+
+    Args:
+        label: What tables call it.
+        data: The whole.
+        start: First row.
+        stop: Row after the last.
+    """
+
+    def __init__(self, label: str, data: Data, start: int, stop: int) -> None:
+        self.label, self.start = label, start
+        self._data = data
+        self.labels = data.labels[start:stop]
+        self.numbered = data.numbered
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.labels)
+
+    def images(self, start: int, stop: int) -> Images:
+        """The images of some rows of this part, ``(stop - start, C, H, W)``."""
+        return self._data.images(self.start + start, self.start + stop)
+
+
+def load_data(what: Spec) -> Part:
+    """Open a data set by its specification; images are read later, shard by shard.
+
+    Args:
+        what: ``foolbox:imagenet`` (20 samples, ``size=224``) or another of Foolbox's sample sets;
+            an ``npz`` file (``images=``, ``labels=`` name its arrays); a folder of images with
+            ``labels.csv`` (columns file, label) or one subfolder a class (``size=`` resizes the
+            short side and crops, ``mode=L`` reads grey); ``package.module:function``, or an object:
+            a pair of arrays. ``count=`` and ``start=`` choose rows of any of them.
+
+    Raises:
+        ValueError: For an unknown name, a missing file or array, or images that are not 8-bit.
+    """
+    params = dict(what.params)
+    count, start = params.pop("count", None), params.pop("start", 0)
+    data = _open(what, params)
+    total = len(data.labels)
+    for name, value, least in (("count", count, 1), ("start", start, 0)):
+        if value is not None and (not isinstance(value, int) or value < least):
+            raise ValueError(f"data {what.label}: expected {name} >= {least}, got {value!r}")
+    stop = total if count is None else start + count
+    if start >= total or stop > total:
+        raise ValueError(f"data {what.label}: has {total} images, not rows {start} to {stop - 1}")
+    return Part(what.label, data, start, stop)
+
+
+def image_hash(image: Images, label: int) -> str:
+    """A short hash of an image's pixels, shape and label."""
+    digest = hashlib.sha256(f"{image.shape} {label}".encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()[:16]
+
+
+def _open(what: Spec, params: dict[str, Any]) -> Data:
+    name = what.name
+    given = what.needed()
+    if given is not None:
+        images, labels = given
+        return Arrays(what.label, images, labels)
+    family, _, rest = name.partition(":")
+    path = Path(name).expanduser()
+    try:
+        if family == "foolbox":
+            return _foolbox(rest, **params)
+        if path.suffix == ".npz":
+            return Npz(path, **params)
+        if path.is_dir():
+            return folder(path, **params)
+        if rest:
+            images, labels = import_object(name, "data")(**params)
+            return Arrays(what.label, images, labels)
+    except TypeError as error:
+        if "argument" not in str(error):
+            raise
+        raise ValueError(f"data {what.label}: {error}") from error
+    if "/" in name or path.suffix:
+        raise ValueError(f"data {name!r}: no such file or folder (in {Path.cwd()})")
+    known = [f"foolbox:{n}" for n in FOOLBOX] + ["FILE.npz", "FOLDER", "package.module:function"]
+    raise nearest("data set", name, known)
+
+
+def _foolbox(name: str, size: int = 224) -> Data:
+    if name not in FOOLBOX:
+        raise nearest("data set", f"foolbox:{name}", [f"foolbox:{n}" for n in FOOLBOX])
+    samples = Path(foolbox.__file__).parent / "data"
+    files = sorted(samples.glob(f"{name}_[0-9][0-9]_*"))
+    labels = [int(path.stem.split("_")[-1]) for path in files]
+    # Foolbox squeezes its ImageNet samples to squares, without a crop.
+    shape = (size, size) if name == "imagenet" else None
+    return Files(files, np.asarray(labels, dtype=np.int64), squeeze=shape, mode=None)

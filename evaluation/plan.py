@@ -1,0 +1,208 @@
+"""What there is to compute: the work units of a scenario, each named by a hash of its content."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from foolart.evaluation.data import Part, image_hash
+from foolart.evaluation.fairness import Check
+from foolart.evaluation.records import Comparison
+from foolart.evaluation.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of work: one attack on some images of one data set under one model.
+
+    Attributes:
+        name: Hash of everything that its result depends on.
+        data: Index of the data set in the scenario.
+        start: First row.
+        stop: Row after the last.
+        model: Index of the model.
+        defence: Index of the defence, or -1.
+        attack: Index of the attack.
+        seed: The seed.
+        source: For a transfer: the name of the unit that made the adversarials, else empty.
+        source_model: For a transfer: index of the model that they were made on.
+        source_defence: For a transfer: index of its defence, or -1.
+    """
+
+    name: str
+    data: int
+    start: int
+    stop: int
+    model: int
+    defence: int
+    attack: int
+    seed: int
+    source: str = ""
+    source_model: int = -1
+    source_defence: int = -1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All units of a scenario.
+
+    Attributes:
+        code: Version of the code that made it, see :func:`code_version`.
+        units: In the order of computation; transfers come after their sources.
+        checks: For each attack, by index, what the self-check found out about it.
+    """
+
+    code: str
+    units: tuple[Unit, ...]
+    checks: tuple[Check, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan as plain dictionaries and lists."""
+        return {
+            "code": self.code,
+            "units": [list(vars(unit).values()) for unit in self.units],
+            "checks": [vars(check) for check in self.checks],
+        }
+
+    @classmethod
+    def from_json(cls, table: dict[str, Any]) -> Plan:
+        """The plan that :meth:`as_json` wrote."""
+        units = tuple(Unit(*values) for values in table["units"])
+        checks = tuple(
+            Check(tuple(found["flags"]), found["ratio"], found["alone"])
+            for found in table["checks"]
+        )
+        return cls(table["code"], units, checks)
+
+
+def comparisons(scenario: Scenario, unit: Unit) -> Iterator[Comparison]:
+    """The lines of the results table that a unit contributes to."""
+    for variant in variants(scenario, unit):
+        yield Comparison(
+            data=scenario.data[unit.data].label,
+            model=scenario.models[unit.model].label,
+            attack=scenario.attacks[unit.attack].label,
+            variant=variant,
+            defence="" if unit.defence < 0 else scenario.defences[unit.defence].label,
+            threat="transfer" if unit.source else "white-box",
+            source=scenario.models[unit.source_model if unit.source else unit.model].label,
+            seed=unit.seed,
+        )
+
+
+def variants(scenario: Scenario, unit: Unit) -> list[str]:
+    """The variants of a unit: what is transferred is stored, and hence has 8 bits."""
+    return [v for v in scenario.variants if not (unit.source and v == "raw")]
+
+
+def cut(count: int, shards: int, size: int) -> list[tuple[int, int]]:
+    """Cut rows into shards of equal size, give or take one, and those into pieces."""
+    bounds = [count * k // shards for k in range(shards + 1)]
+    return [
+        (start, min(start + size, stop))
+        for first, stop in itertools.pairwise(bounds)
+        for start in range(first, stop, size)
+    ]
+
+
+def units(
+    scenario: Scenario,
+    parts: list[Part],
+    models: dict[tuple[int, int, int], str],
+    attacks: list[str],
+) -> list[Unit]:
+    """All units of a scenario.
+
+    Args:
+        scenario: The scenario.
+        parts: Its data sets.
+        models: Hash of the model by index of data set, model and defence.
+        attacks: For each attack a text of all that its results depend on.
+    """
+    size = scenario.run.batch_size or scenario.compute_batch
+    same = {
+        key: value
+        for key, value in scenario.configuration().items()
+        if key not in ("models", "data", "attacks", "defences", "seeds", "threats", "budgets")
+    }
+    common = [1, code_version(), same]
+    own, transfers = [], []
+    for d, part in enumerate(parts):
+        rows = cut(len(part), scenario.run.shards, size)
+        shards = [(start, stop, _shard_hash(part, start, stop)) for start, stop in rows]
+        targets = [(m, f) for (i, m, f) in models if i == d]
+        for m, f in targets:
+            for start, stop, shard in shards:
+                for a, attack in enumerate(attacks):
+                    for seed in scenario.seeds:
+                        # File names within the unit hold the labels: they are part of the result.
+                        labels = (part.label, scenario.models[m].label, scenario.attacks[a].label)
+                        name = digest(common, shard, start, models[d, m, f], attack, seed, labels)
+                        unit = Unit(name, d, start, stop, m, f, a, seed)
+                        own.append(unit)
+                        if "transfer" not in scenario.threats or f >= 0:
+                            continue
+                        for m2, f2 in targets:
+                            if (m2, f2) != (m, f):
+                                to = digest("transfer", name, models[d, m2, f2])
+                                transfers.append(
+                                    Unit(to, d, start, stop, m2, f2, a, seed, name, m, f)
+                                )
+    # By target, so that a worker that holds one model at a time loads each once.
+    return own + sorted(transfers, key=lambda unit: (unit.model, unit.defence))
+
+
+@functools.cache
+def code_version() -> str:
+    """Versions of what computes results, and a hash of this package's own sources."""
+    content = hashlib.sha256()
+    for package in ("plugins", "adapters", "evaluation"):
+        module = importlib.import_module(f"foolart.{package}")
+        for path in sorted(Path(module.__path__[0]).rglob("*.py")):
+            if package != "evaluation" or path.stem in COMPUTING:
+                content.update(path.read_bytes())
+    names = ("foolart", "torch", "foolbox", "eagerpy", "numpy")
+    versions = [f"{name} {metadata.version(name)}" for name in names]
+    return ", ".join([*versions, f"sources {content.hexdigest()[:12]}"])
+
+
+# The modules of this folder that results depend on; the others only arrange and show them.
+COMPUTING = (
+    "baselines",
+    "batches",
+    "catalogue",
+    "compute",
+    "counting",
+    "judge",
+    "models",
+    "pixels",
+    "randomness",
+    "sources",
+    "tables",
+)
+
+
+def stable_repr(value: object) -> str:
+    """The ``repr`` without addresses in memory."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def _shard_hash(part: Part, start: int, stop: int) -> str:
+    images = part.images(start, stop)
+    labels = part.labels[start:stop].tolist()
+    return digest([image_hash(i, y) for i, y in zip(images, labels, strict=True)])
+
+
+def digest(*parts: Any) -> str:
+    """A short hash of plain values."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -1,0 +1,276 @@
+"""Where images come from: arrays, npz files and files in folders."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+
+
+class Arrays:
+    """Images in memory, ``uint8`` or floats in [0, 1] on the 8-bit grid, channels last or first.
+
+    Raises:
+        ValueError: If they are no 8-bit images, or labels do not fit.
+    """
+
+    numbered: int | None = None
+
+    def __init__(self, name: str, images: Any, labels: Any) -> None:
+        self._name = name
+        self._images = np.asarray(images)
+        self.labels = check_labels(name, np.asarray(labels), len(self._images))
+        check_shape(name, self._images.shape)
+
+    def images(self, start: int, stop: int) -> Images:
+        """See :class:`foolart.evaluation.data.Data`."""
+        return channels_first(to_uint8(self._name, self._images[start:stop]))
+
+
+class Npz:
+    """An ``npz`` file, streamed: only the rows asked for are ever in memory.
+
+    Args:
+        path: The file; it is read without pickle.
+        images: Name of the array of images ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)``.
+        labels: Name of the array of labels ``(N,)``.
+
+    Raises:
+        ValueError: For a missing or damaged file, an unknown array, or a wrong dtype or shape.
+    """
+
+    numbered: int | None = None
+
+    def __init__(self, path: Path, images: str = "images", labels: str = "labels") -> None:
+        self._name = str(path)
+        if not path.is_file():
+            raise ValueError(f"data {path}: no such file (in {Path.cwd()})")
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"data {path}: not an npz file ({error})") from error
+        names = [name[:-4] for name in self._zip.namelist() if name.endswith(".npy")]
+        for argument, array in (("images", images), ("labels", labels)):
+            if array not in names:
+                raise ValueError(
+                    f"data {path}: no array {array!r}: it holds {', '.join(names)}; choose with "
+                    f'{argument}=NAME, as in "{path.name}({argument}={names[0]})"'
+                )
+        self._file: Any = self._zip.open(f"{images}.npy")
+        version = np.lib.format.read_magic(self._file)
+        read = getattr(np.lib.format, f"read_array_header_{version[0]}_{version[1]}")
+        self._shape, fortran, self._dtype = read(self._file)
+        self._offset = self._file.tell()
+        check_shape(self._name, self._shape)
+        if fortran or self._dtype.hasobject:
+            raise ValueError(f"data {path}: array {images!r} must be C-ordered numbers")
+        with np.load(path, allow_pickle=False) as arrays:
+            self.labels = check_labels(self._name, arrays[labels], self._shape[0])
+
+    def images(self, start: int, stop: int) -> Images:
+        """See :class:`foolart.evaluation.data.Data`."""
+        row = int(np.prod(self._shape[1:])) * self._dtype.itemsize
+        try:
+            self._file.seek(self._offset + start * row)
+            content = self._file.read((stop - start) * row)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise ValueError(f"data {self._name}: damaged file ({error})") from error
+        if len(content) != (stop - start) * row:
+            raise ValueError(f"data {self._name}: damaged file (ends before row {stop})")
+        rows = np.frombuffer(content, dtype=self._dtype).reshape(stop - start, *self._shape[1:])
+        return channels_first(to_uint8(self._name, rows))
+
+
+class Files:
+    """Image files with known labels, all of one shape after resizing.
+
+    Args:
+        paths: The files.
+        labels: Their classes.
+        size: Resize the short side to this and crop the middle, or None to take them as they are.
+        squeeze: Resize to this width and height instead, whatever the proportions.
+        mode: ``RGB``, ``L`` for grey, or None for each file's own.
+        numbered: See :class:`foolart.evaluation.data.Data`.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        labels: Labels,
+        *,
+        size: int | None = None,
+        squeeze: tuple[int, int] | None = None,
+        mode: str | None = "RGB",
+        numbered: int | None = None,
+    ) -> None:
+        self._paths, self.labels, self.numbered = list(paths), labels, numbered
+        self._size, self._squeeze, self._mode = size, squeeze, mode
+        self._shape = self._read(self._paths[0]).shape
+
+    def images(self, start: int, stop: int) -> Images:
+        """See :class:`foolart.evaluation.data.Data`."""
+        images = [self._read(path) for path in self._paths[start:stop]]
+        for path, image in zip(self._paths[start:stop], images, strict=True):
+            if image.shape != self._shape:
+                raise ValueError(
+                    f"image {path} has shape {image.shape}, but {self._paths[0]} has "
+                    f"{self._shape}: choose one size for all, as in "
+                    f'"{path.parent}(size={min(self._shape[-2:])})"'
+                )
+        return np.stack(images)
+
+    def _read(self, path: Path) -> Images:
+        from PIL import Image
+
+        try:
+            with Image.open(path) as file:
+                image: Any = file if self._mode is None else file.convert(self._mode)
+                if self._squeeze is not None:
+                    image = image.resize(self._squeeze)
+                if self._size is not None:
+                    image = _crop(image, self._size)
+                pixels = np.asarray(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ValueError(
+                f"image {path} cannot be read ({error}): repair it, or take it out of the data"
+            ) from error
+        if pixels.dtype != np.uint8:
+            raise ValueError(f"image {path} has {pixels.dtype} pixels: expected 8 bits a channel")
+        whole: Images = channels_first(pixels[None])[0]
+        return whole
+
+
+def folder(
+    path: Path, size: int | None = None, mode: str | None = "RGB", labels: str = "labels.csv"
+) -> Files:
+    """A folder of images, with a table of labels or one subfolder a class.
+
+    Raises:
+        ValueError: If there are no images, or the table does not fit them.
+    """
+    table = path / labels
+    if table.is_file():
+        paths, numbers = _table(path, table)
+        return Files(paths, np.asarray(numbers, dtype=np.int64), size=size, mode=mode)
+    if labels != "labels.csv":
+        raise ValueError(f"data {path}: no table {labels!r} in it")
+    classes = sorted(p for p in path.iterdir() if p.is_dir())
+    found = [
+        (file, number)
+        for number, subfolder in enumerate(classes)
+        for file in sorted(subfolder.iterdir())
+        if file.suffix.lower() in SUFFIXES
+    ]
+    if not found:
+        raise ValueError(
+            f"data {path}: no images with labels: expected a table {labels} with columns "
+            f"file,label, or one subfolder a class with files {', '.join(SUFFIXES)}"
+        )
+    order = np.asarray([number for _, number in found], dtype=np.int64)
+    return Files([p for p, _ in found], order, size=size, mode=mode, numbered=len(classes))
+
+
+def _table(path: Path, table: Path) -> tuple[list[Path], list[int]]:
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"file", "label"} <= rows[0].keys():
+        raise ValueError(f"{table}: expected the columns file,label and at least one row")
+    paths, labels = [], []
+    for number, row in enumerate(rows, start=2):
+        try:
+            labels.append(int(row["label"]))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{table}, line {number}: expected an integer label, got {row['label']!r}"
+            ) from error
+        paths.append(path / row["file"])
+        if not paths[-1].is_file():
+            raise ValueError(f"{table}, line {number}: no such file {row['file']!r} in {path}")
+    return paths, labels
+
+
+def _crop(image: Any, size: int) -> Any:
+    from PIL import Image
+
+    width, height = image.size
+    scale = size / min(width, height)
+    shape = max(size, round(width * scale)), max(size, round(height * scale))
+    image = image.resize(shape, Image.Resampling.BICUBIC)
+    left, top = (shape[0] - size) // 2, (shape[1] - size) // 2
+    return image.crop((left, top, left + size, top + size))
+
+
+def check_labels(name: str, labels: Any, count: int) -> Labels:
+    """Labels as ``int64`` ``(N,)``.
+
+    Raises:
+        ValueError: For another dtype, shape or number.
+    """
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"data {name}: expected integer labels, got {labels.dtype}")
+    if labels.shape != (count,):
+        raise ValueError(
+            f"data {name}: expected labels of shape ({count},), one an image, got {labels.shape}"
+        )
+    checked: Labels = labels.astype(np.int64)
+    return checked
+
+
+def check_shape(name: str, shape: Sequence[int]) -> None:
+    """Refuse arrays that are no batch of images.
+
+    Raises:
+        ValueError: For an empty batch or a wrong number of axes.
+    """
+    if len(shape) not in (3, 4) or 0 in shape:
+        raise ValueError(
+            f"data {name}: expected images of shape (N, H, W), (N, H, W, C) or (N, C, H, W), got "
+            f"{tuple(shape)}"
+        )
+
+
+def to_uint8(name: str, images: Any) -> Images:
+    """Images as 8 bits.
+
+    Raises:
+        ValueError: If they are neither ``uint8`` nor floats in [0, 1] on the grid k/255.
+    """
+    if images.dtype == np.uint8:
+        return np.asarray(images)
+    if images.dtype.kind != "f":
+        raise ValueError(f"data {name}: expected uint8 images, got {images.dtype}")
+    if not (np.nanmin(images) >= 0 and np.nanmax(images) <= 1) or np.isnan(images).any():
+        raise ValueError(
+            f"data {name}: expected float images within [0, 1] and without NaN, got values from "
+            f"{np.nanmin(images)} to {np.nanmax(images)}: save the images as uint8"
+        )
+    levels = images * 255.0
+    if np.abs(levels - np.rint(levels)).max() > 1e-2:
+        raise ValueError(
+            f"data {name}: expected originals on the 8-bit grid k/255, got values between levels: "
+            "round them and save them as uint8"
+        )
+    rounded: Images = np.rint(levels).astype(np.uint8)
+    return rounded
+
+
+def channels_first(images: Images) -> Images:
+    """``(N, H, W)`` or ``(N, H, W, C)`` as ``(N, C, H, W)``; already so is left alone."""
+    if images.ndim == 3:
+        images = images.reshape(len(images), 1, *images.shape[1:])
+        return images
+    first, last = (images.shape[axis] in (1, 3, 4) for axis in (1, -1))
+    # Where both ends could be channels, images are taken to be square.
+    if last and not (first and images.shape[2] == images.shape[3]):
+        images = np.ascontiguousarray(np.moveaxis(images, -1, 1))
+    return images

@@ -1,0 +1,1 @@
+"""The report: one summary as a page, tables and a plot."""

@@ -1,0 +1,220 @@
+"""The leaderboard as text: for the terminal, as Markdown and as LaTeX, from one set of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from foolart.evaluation.reporting import words
+from foolart.evaluation.reporting.contents import Contents, Cost
+from foolart.evaluation.summary import Row, Summary, Task
+
+
+class Column(NamedTuple):
+    """A column of the leaderboard.
+
+    Attributes:
+        head: Its heading.
+        cell: Its text for a row and what the row cost.
+        latex: Its heading in LaTeX.
+        text: Whether it is set as text, to the left.
+    """
+
+    head: str
+    cell: Callable[[Row, Cost | None], str]
+    latex: str
+    text: bool = False
+
+
+SCORES = ("mad", "ssim", "psnr", "ciede2000", "lpips")
+COSTS = (
+    Column("s/image", lambda _, cost: words.seconds(cost.seconds if cost else None), "s/image"),
+    Column("MB", lambda _, cost: words.memory(cost.memory if cost else None), "MB"),
+)
+
+
+def ranked(rows: Sequence[Row]) -> list[Row]:
+    """The rows of one task, best first: 8-bit results before raw ones, lines without numbers last.
+
+    A row is better for its optimality; ties go by success, then by the median distance.
+    """
+
+    def rank(row: Row) -> tuple[Any, ...]:
+        optimality, median = row.optimality.value, row.median.value
+        return (
+            row.p_suc.value is None,
+            not row.line.digital,
+            1.0 if optimality is None else -optimality,
+            -(row.p_suc.value or 0.0),
+            float("inf") if median is None else median,
+            row.line,
+        )
+
+    return sorted(rows, key=rank)
+
+
+def by_task(summary: Summary) -> dict[Task, list[Row]]:
+    """The rows of each task, best first; tasks in the order of the request."""
+    tasks: dict[Task, list[Row]] = {}
+    for row in summary.rows:
+        tasks.setdefault(row.line.task, []).append(row)
+    return {task: ranked(rows) for task, rows in tasks.items()}
+
+
+def columns(summary: Summary, timed: bool = False) -> list[Column]:
+    """The leaderboard's columns: those of perceptual scores only where there are any.
+
+    Args:
+        summary: The numbers.
+        timed: Whether to show seconds and memory, which do not repeat exactly.
+    """
+    norm = words.NORMS[summary.norm]
+    latex = {"l2": "$L_2$", "linf": r"$L_\infty$"}[summary.norm]
+    scores = [name for name in SCORES if any(name in row.perception for row in summary.rows)]
+    return [
+        Column("attack", lambda row, _: row.line.attack, "Attack", text=True),
+        Column("8 bits", lambda row, _: words.variant(row.line.variant), "8 bits", text=True),
+        Column("P_suc %", lambda row, _: words.rate(row.p_suc), r"$P_{\mathrm{suc}}$ (\%)"),
+        Column(
+            f"median {norm}", lambda row, _: words.distance(row.median.value), f"median {latex}"
+        ),
+        Column(f"mean {norm} ± s.e.", lambda row, _: words.mean_and_error(row), f"mean {latex}"),
+        *(_upp(f"{budget:g}") for budget in summary.budgets),
+        Column("optimality", lambda row, _: words.optimality(row.optimality), "optimality"),
+        Column("fwd", lambda row, _: words.count(row.forwards), "forwards"),
+        Column("bwd", lambda row, _: words.count(row.backwards), "backwards"),
+        *(_score(name) for name in scores),
+        *(COSTS if timed else ()),
+        Column("flags", lambda row, _: words.flags(row), "flags", text=True),
+    ]
+
+
+def _upp(budget: str) -> Column:
+    return Column(
+        f"P({budget}) %", lambda row, _: words.rate(row.p_upp.get(budget)), rf"$P({budget})$ (\%)"
+    )
+
+
+def _score(name: str) -> Column:
+    return Column(
+        words.score(name),
+        lambda row, _: words.distance(row.perception.get(name, {}).get("mean")),
+        words.score(name),
+    )
+
+
+def terminal(contents: Contents) -> Any:
+    """The leaderboard for ``rich`` to print: a table for each task."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = columns(contents.summary, timed=bool(contents.costs))
+    found = []
+    for task, rows in by_task(contents.summary).items():
+        table = Table(
+            title=words.task(task),
+            caption=counted(rows),
+            title_justify="left",
+            caption_justify="left",
+        )
+        for column in shown:
+            table.add_column(
+                column.head, justify="left" if column.text else "right", overflow="fold"
+            )
+        for row, first in _sections(rows):
+            if first:
+                table.add_section()
+            style = "red" if row.error else "yellow" if row.flags else ""
+            cost = contents.costs.get(row.line)
+            table.add_row(*(Text(column.cell(row, cost), style=style) for column in shown))
+        found.append(table)
+    return Group(*found)
+
+
+def markdown(contents: Contents) -> str:
+    """The leaderboard as Markdown (``summary.md``): results only, so that it repeats exactly."""
+    summary = contents.summary
+    shown = columns(summary)
+    parts = [f"# {contents.title}"]
+    for task, rows in by_task(summary).items():
+        parts.append(f"## {words.task(task)}\n\n{counted(rows)}")
+        table = [
+            [column.head for column in shown],
+            ["---" if column.text else "---:" for column in shown],
+            *([column.cell(row, None) for column in shown] for row in rows),
+        ]
+        parts.append("\n".join(f"| {' | '.join(map(_pipe, cells))} |" for cells in table))
+    return "\n\n".join([*parts, note(summary)]) + "\n"
+
+
+def latex(contents: Contents) -> str:
+    """The leaderboard as LaTeX tables, in the style of booktabs."""
+    shown = [column for column in columns(contents.summary) if column.head != "flags"]
+    parts = [r"% needs \usepackage{booktabs}"]
+    for task, rows in by_task(contents.summary).items():
+        body = []
+        for row, first in _sections(rows):
+            cells = [_latex(column.cell(row, None)) for column in shown]
+            mark = r"\textsuperscript{!}" if words.flags(row) else ""
+            body.append(r"\midrule " * first + " & ".join([cells[0] + mark, *cells[1:]]) + r" \\")
+        flagged = [f"{words.attack(row.line)}: {words.flags(row)}" for row in rows]
+        flagged = [text for text, row in zip(flagged, rows, strict=True) if words.flags(row)]
+        marks = rf" \textsuperscript{{!}} {_latex('; '.join(flagged))}." if flagged else ""
+        lines = [
+            r"\begin{table}",
+            rf"\caption{{{_latex(words.task(task))}. {_latex(counted(rows))}{marks}}}",
+            rf"\begin{{tabular}}{{ll{'r' * (len(shown) - 2)}}}",
+            r"\toprule",
+            " & ".join(column.latex for column in shown) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def note(summary: Summary) -> str:
+    """What the columns mean, in one paragraph."""
+    return (
+        f"{words.NORMS[summary.norm]} distances with inputs scaled to [0, 1]. P_suc is the share "
+        "of the correctly classified images for which the attack found an adversarial; mean and "
+        "median are over these successes; P(D) is the share found within distance D; brackets are "
+        f"Wilson's {100 * summary.confidence:g} % intervals. Optimality is AttackBench's: 1 for an "
+        "attack that is best on every image, 0 for one that finds nothing; 8-bit results compete "
+        "among themselves. fwd and bwd are forward and backward passes per image."
+    )
+
+
+def counted(rows: Sequence[Row]) -> str:
+    """How many images a task's numbers are over."""
+    measured = [row for row in rows if row.images]
+    if not measured:
+        return "No results."
+    images = max(row.images for row in measured)
+    correct = max(row.correct for row in measured)
+    return f"{correct} of {images} images are classified correctly and count."
+
+
+def _sections(rows: Sequence[Row]) -> list[tuple[Row, bool]]:
+    """The rows, and whether each is the first raw one after 8-bit ones."""
+    before = [None, *rows]
+    return [
+        (row, previous is not None and previous.line.digital and not row.line.digital)
+        for previous, row in zip(before, rows, strict=False)
+    ]
+
+
+def _pipe(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _latex(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {char: f"\\{char}" for char in "&%$#_{}"}
+    special |= {"–": "--", "±": r"$\pm$", "∞": r"$\infty$", "·": r"$\cdot$", "λ": r"$\lambda$"}
+    escaped = "".join(special.get(char, char) for char in text.replace("\n", " "))
+    return escaped.replace(r"Q\_$\lambda$", r"$Q_\lambda$")

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+
+import pytest
+
+from foolart.evaluation.reporting import tables, words
+from foolart.evaluation.reporting.contents import Contents, Cost
+from foolart.evaluation.statistics import Estimate
+from foolart.evaluation.summary import Line
+
+from ..synthetic import record, records
+from .conftest import EVIL
+
+NAN = math.nan
+
+
+@pytest.fixture
+def run() -> Contents:
+    rows = [
+        *records([0.11, 0.254, 1.3, NAN], attack="ddn_100%"),
+        *records([0.1, 0.2, 0.3, 0.4], attack="bp|", flags="norm"),
+        *records([0.05, 0.1, 0.2, 0.3], attack="ddn_100%", variant="raw"),
+    ]
+    lost = record(attack="lost").comparison
+    return Contents(
+        rows,
+        requested=[lost],
+        errors={lost: "ValueError: a | b"},
+        costs={Line.of(rows[0].comparison): Cost(0.1234, 250_000_000)},
+        budgets=(0.25,),
+    )
+
+
+def rows_of(text: str) -> dict[str, list[str]]:
+    """The cells of a Markdown table by the first one; escaped bars are no separators."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    split = [line.replace("\\|", "\0").strip("|").split("|") for line in lines]
+    cells = [[cell.strip().replace("\0", "|") for cell in row] for row in split]
+    return {row[0]: row for row in cells}
+
+
+def test_markdown_says_what_the_summary_says(run):
+    text = tables.markdown(run)
+    found = rows_of(text)
+    assert len({len(cells) for cells in found.values()}) == 1
+    head = found["attack"]
+    cells = dict(zip(head, found["bp|"], strict=True))
+    assert cells["P_suc %"] == "100 [51–100]"
+    assert cells["median L2"] == "0.250"
+    assert cells["mean L2 ± s.e."] == "0.250 ± 0.065"
+    assert cells["P(0.25) %"] == "50.0 [15–85]"
+    assert (cells["fwd"], cells["bwd"], cells["flags"]) == ("21", "20", "norm")
+    assert found["lost"][-1] == "ValueError: a | b"
+    assert "0.123" not in text  # seconds do not repeat
+
+
+def test_the_best_8_bit_result_comes_first_then_raw_ones_then_what_is_missing(run):
+    order = [row.line[2:4] for row in tables.by_task(run.summary)[run.summary.rows[0].line.task]]
+    assert order == [
+        ("bp|", "rounded"),
+        ("ddn_100%", "rounded"),
+        ("ddn_100%", "raw"),
+        ("lost", "rounded"),
+    ]
+
+
+def test_latex_is_balanced_and_escaped(run):
+    text = tables.latex(run)
+    for name in ("table", "tabular"):
+        assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == 1
+    assert r"ddn\_100\%" in text
+    assert text.count("{") == text.count("}")
+    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+    assert len({line.count("&") for line in body.splitlines() if "&" in line}) == 1
+    assert body.count(r"\midrule") == 2  # after the head, and before the raw lines
+    assert r"\textsuperscript{!}" in text
+
+
+def test_the_terminal_shows_everything(run):
+    rich = pytest.importorskip("rich.console")
+    out = io.StringIO()
+    rich.Console(file=out, width=220).print(tables.terminal(run))
+    text = out.getvalue()
+    for part in ("bp|", "100 [51–100]", "0.250 ± 0.065", "0.123", "250", "norm", "ValueError"):
+        assert part in text
+
+
+def test_a_narrow_terminal_loses_nothing(run):
+    rich = pytest.importorskip("rich.console")
+    out = io.StringIO()
+    rich.Console(file=out, width=60).print(tables.terminal(run))
+    assert "…" not in out.getvalue()
+
+
+def test_perceptual_columns_appear_with_their_scores(run):
+    assert "MAD" not in tables.markdown(run)
+    scores = {(row.comparison, row.image): {"mad": 0.5} for row in run.records}
+    found = rows_of(tables.markdown(dataclasses.replace(run, perception=scores)))
+    assert found["bp|"][found["attack"].index("MAD")] == "0.500"
+
+
+def test_names_survive(contents):
+    assert EVIL.replace("|", "\\|") in tables.markdown(contents)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.2541, "0.254"), (12.94, "12.9"), (254.4, "254"), (0, "0"), (3e-7, "3.00e-07"), (None, "–")],
+)
+def test_distances_have_three_digits(value, text):
+    assert words.distance(value) == text
+
+
+@pytest.mark.parametrize(
+    ("estimate", "text"),
+    [
+        (Estimate(1.0, 0.815, 1.0), "100 [82–100]"),
+        (Estimate(0.941, 0.73, 0.99), "94.1 [73–99]"),
+        (Estimate(), "–"),
+        (None, "–"),
+    ],
+)
+def test_rates_have_intervals(estimate, text):
+    assert words.rate(estimate) == text
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [
+        (0.0004, "p < .001"),
+        (0.0121, "p = .012"),
+    ],
+)
+def test_p_values(p, text):
+    assert words.p_value(p) == text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from typing import Any
 
 import eagerpy as ep
@@ -13,25 +12,15 @@ from art.attacks import evasion
 from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 from foolbox.attacks.base import T, raise_if_kwargs
-from foolbox.distances import Distance, LpDistance
+from foolbox.distances import Distance
 from foolbox.models import Model
 
+from foolart.adapters.art.distances import distance_of
 from foolart.adapters.foolbox.problem import (
     CheckedFixedEpsilonAttack,
     CheckedMinimizationAttack,
     Problem,
 )
-
-# The norms of ART's attacks that do not have one as a parameter.
-_NORMS = {
-    "BasicIterativeMethod": math.inf,
-    "CarliniL0Method": 0,
-    "CarliniL2Method": 2,
-    "CarliniLInfMethod": math.inf,
-    "DeepFool": 2,
-    "NewtonFool": 2,
-    "SaliencyMapMethod": 0,
-}
 
 
 def art_attack(
@@ -177,22 +166,3 @@ def _classifier(model: Model, x: ep.Tensor) -> PyTorchClassifier:
 def _defaults(attack: type[EvasionAttack]) -> dict[str, Any]:
     parameters = list(inspect.signature(attack.__init__).parameters.values())[1:]
     return {p.name: p.default for p in parameters}
-
-
-def distance_of(attack: type[EvasionAttack], norm: Any) -> Distance:
-    """The Foolbox distance of an ART attack.
-
-    Args:
-        attack: Its class.
-        norm: Its parameter of that name, if it has one.
-
-    Raises:
-        ValueError: If nothing tells its norm.
-    """
-    norm = _NORMS.get(attack.__name__) if norm is None else norm
-    if norm is None:
-        raise ValueError(
-            f"expected a distance for {attack.__name__}, whose norm is unknown: pass for instance "
-            "distance=foolbox.distances.l2"
-        )
-    return LpDistance(math.inf if norm == "inf" else norm)

@@ -12,7 +12,7 @@ from foolbox.attacks.base import Attack, AttackWithDistance
 from foolbox.distances import Distance
 from foolbox.models import Model
 
-from foolart.adapters.art.from_art import distance_of
+from foolart.adapters.art.distances import distance_of
 from foolart.adapters.art.native import NativeAttack
 from foolart.adapters.foolbox.masked import Masked
 from foolart.adapters.foolbox.problem import Problem

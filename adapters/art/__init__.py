@@ -1,34 +1,40 @@
-"""Native ART attacks and defences, and the bridge between the toolkits."""
+"""Native ART attacks and defences, and the bridge between the toolkits.
+
+Names are imported when they are first used: ART and the frameworks are extras.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import Any
 
-# Where every public name lives: ART and the frameworks are imported when one is asked for.
-_MODULES = {
-    "art_attack": "from_art",
+_HOMES = {
     "ArtModel": "bridge",
     "BoundaryProjection": "boundary_projection",
     "FoolboxAttack": "foolbox_attack",
     "LagrangianQuantization": "lagrangian_quantization",
     "QuantizedDDN": "quantized_ddn",
+    "art_attack": "from_art",
 }
+_EXTRAS = {"art": "art", "torch": "torch", "faiss": "patches", "safetensors": "patches"}
 
-__all__ = sorted(_MODULES)
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        import art  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            f'{name} needs the Adversarial Robustness Toolbox: pip install "foolart[art]"'
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRAS:
+            raise
+        raise ModuleNotFoundError(
+            f'{name} needs {missing}, which is missing: pip install "foolart[{_EXTRAS[missing]}]"',
+            name=missing,
         ) from error
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted([*globals(), *_HOMES])

@@ -142,6 +142,30 @@ def test_network_and_parameters_are_as_before(trained, classify, batch):
     assert all(torch.equal(v, states[k]) for k, v in network.state_dict().items())
 
 
+def test_runs_the_layers_that_art_runs(classify, batch):
+    """ART runs the layers of a Sequential itself, repeated ones too, whatever its forward."""
+
+    class Negated(torch.nn.Sequential):
+        def forward(self, x):
+            return -super().forward(x)
+
+    class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.negated = network
+
+        def forward(self, x):
+            return self.negated(x)
+
+    once = torch.nn.Linear(64, 64)
+    network = Negated(torch.nn.Flatten(), once, torch.nn.Tanh(), once, torch.nn.Linear(64, 10))
+    classifier, x = classify(), torch.from_numpy(batch[0])
+    for model in (network, Plain()):
+        classifier.set_params(model=classifier._make_model_wrapper(model))
+        outputs = ArtModel(classifier)(x).detach()
+        np.testing.assert_allclose(outputs, classifier.predict(batch[0]), atol=1e-6)
+
+
 def test_the_private_part_of_art_that_the_bridge_uses(classify, trained, batch):
     """ART's module gives a list that ends with the outputs, for sequential and other networks."""
     x = torch.from_numpy(batch[0])

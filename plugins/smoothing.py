@@ -123,6 +123,14 @@ class GuidedSmoothing:
         """
         return self._apply(g, self._pull_back, self._smooth)
 
+    def roughness(self, r: Any) -> Any:
+        """(I - W~) r, a quarter of the gradient of ``sum_ij w_ij ||r^_i - r^_j||^2`` (14).
+
+        Raises:
+            ValueError: If r has another framework or shape than the originals.
+        """
+        return self._apply(r, self._roughness, self._roughness)
+
     @property
     def gain(self) -> Any:
         """``s_alpha(1)``, positive, of the originals' shape but for one channel, or per channel."""
@@ -161,6 +169,9 @@ class GuidedSmoothing:
     def _pull_back(self, g: ep.Tensor) -> ep.Tensor:
         return self._from_graphs(self._solver(self._to_graphs(g) / self._gain))
 
+    def _roughness(self, r: ep.Tensor) -> ep.Tensor:
+        return self._from_graphs(self.graph.roughness(self._to_graphs(r)))
+
     def _apply(self, values: Any, operator: Solver, adjoint: Solver) -> Any:
         """Apply an operator; on PyTorch tensors that require gradients, with its adjoint's."""
         x, restore_type = ep.astensor_(values)
@@ -169,8 +180,6 @@ class GuidedSmoothing:
                 f"expected a {type(self._dummy).__name__} of the originals' shape {self.shape}, "
                 f"got a {type(x).__name__} of shape {x.shape}"
             )
-        if self.alpha == 0:
-            return values
         dtype = x.dtype
         x = x.astype(self._dummy.dtype)
         if isinstance(x, ep.PyTorchTensor) and x.raw.requires_grad:

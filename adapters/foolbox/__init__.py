@@ -13,6 +13,7 @@ _HOMES = {
     "MinimalEpsilon": "minimal_epsilon",
     "Quantized": "quantized",
     "QuantizedDDNAttack": "quantized_ddn",
+    "SmoothCarliniWagnerAttack": "smooth_carlini_wagner",
 }
 
 __all__ = list(_HOMES)

@@ -10,6 +10,7 @@ from art.estimators.classification import EnsembleClassifier, SklearnClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from foolart.adapters import ArtModel
+from foolart.adapters.art import FoolboxAttack
 from tests.adapters.art import defences
 from tests.adapters.art.defences import gradient
 
@@ -109,6 +110,18 @@ class TestJax:
         np.testing.assert_allclose(outputs, z.reshape(8, -1) @ weights, atol=1e-5)
         expected = np.broadcast_to(weights[:, 3].reshape(1, 8, 8) * 0.5 / 0.5, (8, 1, 8, 8))
         np.testing.assert_allclose(self.gradient(model, batch[0]), expected, atol=1e-5)
+
+    def test_any_attack_runs_as_on_the_foolbox_model(self, weights, batch):
+        jnp = pytest.importorskip("jax.numpy")
+        attack = foolbox.attacks.DDNAttack(steps=5)
+        result = FoolboxAttack(self.classifier(weights), attack, verbose=False).generate(batch[0])
+        model = foolbox.JAXModel(
+            lambda x: ((x - 0.2) / 0.5).reshape((len(x), -1)) @ jnp.asarray(weights), bounds=(0, 1)
+        )
+        x = jnp.asarray(batch[0])
+        _, expected, success = attack(model, x, model(x).argmax(axis=1), epsilons=None)
+        assert success.all()
+        np.testing.assert_allclose(result, expected, atol=1e-5)
 
     def test_a_zero_gradient_warns(self, weights, batch):
         model = ArtModel(self.classifier(weights, defences.Blind()))

@@ -14,6 +14,7 @@ _HOMES = {
     "Quantized": "quantized",
     "QuantizedDDNAttack": "quantized_ddn",
     "SmoothCarliniWagnerAttack": "smooth_carlini_wagner",
+    "SmoothL2ProjectedGradientDescentAttack": "smooth_projected_gradient_descent",
 }
 
 __all__ = list(_HOMES)

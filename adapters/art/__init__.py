@@ -14,6 +14,7 @@ _HOMES = {
     "FoolboxAttack": "foolbox_attack",
     "LagrangianQuantization": "lagrangian_quantization",
     "QuantizedDDN": "quantized_ddn",
+    "SmoothCarliniWagner": "smooth_carlini_wagner",
     "art_attack": "from_art",
 }
 _EXTRAS = {"art": "art", "torch": "torch", "faiss": "patches", "safetensors": "patches"}

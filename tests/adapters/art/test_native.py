@@ -21,6 +21,11 @@ from tests.adapters.art import defences
 
 # name: parameters that make it quick, a wrong one, and the message
 FACES = {
+    "SmoothCarliniWagner": (
+        {"max_iter": 15, "binary_search_steps": 2},
+        {"kernel": "box"},
+        "kernel",
+    ),
     "BoundaryProjection": ({"max_iter": 15}, {"gamma_min": 1.5}, "gamma_min between 0 and 1"),
     "QuantizedDDN": ({"max_iter": 15}, {"quantization": "none"}, "'rounding' or 'lagrangian'"),
 }

@@ -121,7 +121,6 @@ class LagrangianQuantizer:
         closest: Q_0 of the images.
         move: What an element of J adds when it leaves: +1 or -1, 0 outside J.
         slope: 1 / r, the loss that a move gains per distortion that it costs; 0 outside J.
-        cost: The squared distance, unweighted, that a move adds; it is 1 where ``|u| < 1``.
 
     Raises:
         ValueError: If the shapes differ.
@@ -135,7 +134,6 @@ class LagrangianQuantizer:
     closest: ep.Tensor = field(init=False)
     move: ep.Tensor = field(init=False)
     slope: ep.Tensor = field(init=False)
-    cost: ep.Tensor = field(init=False)
 
     def __post_init__(
         self,
@@ -163,7 +161,6 @@ class LagrangianQuantizer:
         object.__setattr__(self, "closest", self.original + kept * sign)
         object.__setattr__(self, "move", sign * slope.sign())
         object.__setattr__(self, "slope", slope)
-        object.__setattr__(self, "cost", cost)
 
     def __call__(self, lagrangian: float | ep.Tensor) -> ep.Tensor:
         """Q_lambda.
@@ -256,7 +253,7 @@ class LagrangianQuantizer:
         n = len(self.slope)
         change = (self.closest - self.original).reshape((n, -1))
         spent = change.square().sum(axis=-1)
-        cost = (self.cost * self.move.abs()).reshape((n, -1))
+        cost = (change.abs() * 2 + 1) * self.move.reshape((n, -1)).abs()
         slope = self.slope.reshape((n, -1))
 
         # Two bounds on the threshold: the upper one stays below the budget, the lower one above.

@@ -8,14 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 
-def expected_distortion(
-    rho: npt.ArrayLike, n: int, top: int = 255
-) -> npt.NDArray[np.float64] | np.float64:
+def expected_distortion(rho: npt.ArrayLike, n: int, top: int = 255) -> npt.NDArray[np.float64]:
     """The expected squared distance after rounding a perturbation of norm rho, equations (14)-(16).
 
     The perturbation is uniform on the sphere of radius rho in n dimensions, in levels, and the box
     is not felt. Far below one level an element it is almost 0, as rounding undoes the perturbation;
-    it crosses ``rho^2`` near ``rho^2 = .08 n``; far above it tends to ``rho^2 + n / 12``.
+    it crosses ``rho^2`` near ``rho^2 = .083 n``; far above it tends to ``rho^2 + n / 12``.
 
     The paper prints ``2 Phi(sqrt(n) c / 2)`` as the probability of ``|E| >= l`` for large n, with
     a wrong sign and factor; it is ``2 Phi(-sqrt(n) c)``. Here it is exact for every n.
@@ -40,7 +38,8 @@ def expected_distortion(
     with np.errstate(divide="ignore"):
         c = (2 * level - 1) / (2 * rho[..., None])
     # E(D^2) / n = sum of l^2 P(|E| = l) = sum of (2 l - 1) P(|E| >= l).
-    return n * np.sum((2 * level - 1) * _outside_cap(np.minimum(c, 1.0), n), axis=-1)
+    squared: npt.NDArray[np.float64] = (2 * level - 1) * _outside_cap(np.minimum(c, 1.0), n)
+    return np.asarray(n * squared.sum(axis=-1))
 
 
 def _outside_cap(c: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.float64]:

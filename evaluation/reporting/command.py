@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from foolart.evaluation.reporting import changes_text, tables
+from foolart.evaluation.reporting import changes_text
 from foolart.evaluation.reporting.report import changes, contents_of, report
+from foolart.evaluation.reporting.terminal import Leaderboard
 from foolart.evaluation.store import Store
 
 
@@ -51,7 +52,7 @@ def _write(folder: Path, embed: bool, perception: bool | list[str], as_json: boo
     if as_json:
         print(json.dumps(contents.summary.as_json(), allow_nan=False))
     else:
-        _print(tables.terminal(contents))
+        _print(Leaderboard(contents))
         print(f"wrote {path}")
 
 

@@ -68,7 +68,8 @@ def anytime(contents: Contents) -> list[dict[str, Any]]:
             "y": _digits(np.quantile(best, 0.5, axis=0, method="inverted_cdf")),
             "share": _digits(np.isfinite(best).mean(axis=0)),
         }
-        tasks.setdefault(line.task, []).append(_named(line) | series)
+        # All are raw, so that the attack alone tells them apart.
+        tasks.setdefault(line.task, []).append(_named(line) | {"label": line.attack} | series)
     return [{"name": words.task(task), "series": series} for task, series in tasks.items()]
 
 

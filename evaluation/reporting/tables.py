@@ -1,4 +1,4 @@
-"""The leaderboard as text: for the terminal, as Markdown and as LaTeX, from one set of columns."""
+"""The leaderboard as Markdown and as LaTeX, and the columns that all its forms share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ COSTS = (
 def ranked(rows: Sequence[Row]) -> list[Row]:
     """The rows of one task, best first: 8-bit results before raw ones, lines without numbers last.
 
-    A row is better for its optimality; ties go by success, then by the median distance.
+    A row is better for its optimality; ties go by success, then by the median distance, then
+    by the passes spent.
     """
 
     def rank(row: Row) -> tuple[Any, ...]:
@@ -47,6 +48,7 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
             1.0 if optimality is None else -optimality,
             -(row.p_suc.value or 0.0),
             float("inf") if median is None else median,
+            (row.forwards or 0.0) + (row.backwards or 0.0),
             row.line,
         )
 
@@ -103,35 +105,6 @@ def _score(name: str) -> Column:
     )
 
 
-def terminal(contents: Contents) -> Any:
-    """The leaderboard for ``rich`` to print: a table for each task."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = columns(contents.summary, timed=bool(contents.costs))
-    found = []
-    for task, rows in by_task(contents.summary).items():
-        table = Table(
-            title=words.task(task),
-            caption=counted(rows),
-            title_justify="left",
-            caption_justify="left",
-        )
-        for column in shown:
-            table.add_column(
-                column.head, justify="left" if column.text else "right", overflow="fold"
-            )
-        for row, first in _sections(rows):
-            if first:
-                table.add_section()
-            style = "red" if row.error else "yellow" if row.flags else ""
-            cost = contents.costs.get(row.line)
-            table.add_row(*(Text(column.cell(row, cost), style=style) for column in shown))
-        found.append(table)
-    return Group(*found)
-
-
 def markdown(contents: Contents) -> str:
     """The leaderboard as Markdown (``summary.md``): results only, so that it repeats exactly."""
     summary = contents.summary
@@ -154,7 +127,7 @@ def latex(contents: Contents) -> str:
     parts = [r"% needs \usepackage{booktabs}"]
     for task, rows in by_task(contents.summary).items():
         body = []
-        for row, first in _sections(rows):
+        for row, first in sections(rows):
             cells = [_latex(column.cell(row, None)) for column in shown]
             mark = r"\textsuperscript{!}" if words.flags(row) else ""
             body.append(r"\midrule " * first + " & ".join([cells[0] + mark, *cells[1:]]) + r" \\")
@@ -199,7 +172,7 @@ def counted(rows: Sequence[Row]) -> str:
     return f"{correct} of {images} images are classified correctly and count."
 
 
-def _sections(rows: Sequence[Row]) -> list[tuple[Row, bool]]:
+def sections(rows: Sequence[Row]) -> list[tuple[Row, bool]]:
     """The rows, and whether each is the first raw one after 8-bit ones."""
     before = [None, *rows]
     return [

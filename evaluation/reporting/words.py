@@ -76,7 +76,7 @@ def count(value: float | None) -> str:
 
 def seconds(value: float | None) -> str:
     """Seconds per image."""
-    return MISSING if value is None else f"{value:.3g}"
+    return MISSING if value is None else f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 
 def memory(value: int | None) -> str:

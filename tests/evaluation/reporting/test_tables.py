@@ -79,20 +79,40 @@ def test_latex_is_balanced_and_escaped(run):
     assert r"\textsuperscript{!}" in text
 
 
-def test_the_terminal_shows_everything(run):
+def printed(run: Contents, width: int) -> str:
     rich = pytest.importorskip("rich.console")
+    from foolart.evaluation.reporting.terminal import Leaderboard
+
     out = io.StringIO()
-    rich.Console(file=out, width=220).print(tables.terminal(run))
-    text = out.getvalue()
-    for part in ("bp|", "100 [51–100]", "0.250 ± 0.065", "0.123", "250", "norm", "ValueError"):
+    rich.Console(file=out, width=width).print(Leaderboard(run))
+    return out.getvalue()
+
+
+def test_a_wide_terminal_shows_everything(run):
+    text = printed(run, 180)
+    for part in ("bp|", "100 [51–100]", "0.250 ± 0.065", "0.12", "250", "optimality"):
         assert part in text
+    assert "! bp|: norm" in text
+    assert "! lost: ValueError: a | b" in text
 
 
-def test_a_narrow_terminal_loses_nothing(run):
-    rich = pytest.importorskip("rich.console")
-    out = io.StringIO()
-    rich.Console(file=out, width=60).print(tables.terminal(run))
-    assert "…" not in out.getvalue()
+def test_80_columns_are_enough_for_what_matters(run):
+    text = printed(run, 80)
+    assert max(map(len, text.splitlines())) <= 80
+    row = next(line for line in text.splitlines() if "bp|" in line)
+    assert " ".join(row.split()) == "! bp| rounded 100 0.250 0.250 ± 0.065 50.0 21+20 – –"
+    assert "[51–100]" not in text
+
+
+def test_a_flag_of_some_variants_names_them(run):
+    rows = [*records([0.1]), *records([0.1], variant="raw", flags="norm")]
+    assert "! bp (raw floats): norm" in printed(Contents(rows), 100)
+
+
+def test_a_narrow_terminal_cuts_nothing_off(run):
+    text = printed(run, 40)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 40
 
 
 def test_perceptual_columns_appear_with_their_scores(run):

@@ -130,16 +130,16 @@ class Position:
     size: int
 
     @classmethod
-    def of(cls, r: ep.Tensor, g: ep.Tensor, d: ep.Tensor | None = None) -> Position:
-        """The position for a perturbation, a gradient and a direction, by default the gradient.
+    def of(cls, r: ep.Tensor, g: ep.Tensor, d: ep.Tensor) -> Position:
+        """The position for a perturbation, a gradient and a direction, maybe the gradient itself.
 
         Args:
             r: The perturbation ``(N, ...)``, in encoded units.
             g: The gradient of the loss in encoded units, of the same shape.
             d: A direction with ``<d, g> > 0``, of the same shape.
         """
-        rg, dg = inner(r, g), ep.maximum(inner(g if d is None else d, g), TINY)
-        rd, dd = (rg, dg) if d is None else (inner(r, d), ep.maximum(inner(d, d), TINY))
+        rg, dg = inner(r, g), ep.maximum(inner(d, g), TINY)
+        rd, dd = (rg, dg) if d is g else (inner(r, d), ep.maximum(inner(d, d), TINY))
         return cls(inner(r, r), rg, rd, dg, dd, per_sample_size(r))
 
     def first(self, length: float, loss: ep.Tensor) -> Step:

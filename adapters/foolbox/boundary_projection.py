@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import eagerpy as ep
@@ -104,22 +105,35 @@ class BoundaryProjectionAttack(CheckedMinimizationAttack):
         score = problem.score(box, self.loss)
         start = box.encode(x) if self.levels is None else rint(box.encode(x))
         length = imagenet_length(box, per_sample_size(x))
+        guide = self._guide(problem, start / box.top)
 
-        r = ep.zeros_like(start)
+        r = image = ep.zeros_like(start)
         best = Best.none(r)
         for i in range(self.steps):
             gamma = schedule(i, self.steps, self.gamma_min)
-            (loss, adversarial, *_), g = value_and_gradient(score, start + r)
-            best = best.where_closer(r, adversarial)
+            (loss, adversarial, *_), g = value_and_gradient(score, start + image)
+            best = best.where_closer(image, adversarial)
 
-            y = Position.of(r, g)
+            d = guide(g)
+            y = Position.of(r, g, d)
             first = y.first(self.alpha * gamma * self._growth(i) * length, loss)
             along = y.along(loss, gamma)
             across = y.across(self._SHORTEST * length, gamma)
             step = along.where(adversarial, across.where(best.found, first))
-            r = box.quantize(start + step.take(r, g, box)) - start
-        best = best.where_closer(r, problem.judge(box, start + r)[1])
+            r = step.take(r, d, box)
+            image = box.quantize(start + r) - start
+            r = self._carry(r, image)
+        best = best.where_closer(image, problem.judge(box, start + image)[1])
         return restore_type(best.images(problem, box, start))
 
-    def _growth(self, i: int) -> int:
+    def _guide(self, problem: Problem, x: ep.Tensor) -> Callable[[ep.Tensor], ep.Tensor]:
+        """What makes a direction of a gradient, given the originals in [0, 1]: here, nothing."""
+        return lambda gradient: gradient
+
+    def _carry(self, r: ep.Tensor, image: ep.Tensor) -> ep.Tensor:
+        """What the next step starts from: here, the perturbation as it was rounded and clipped."""
+        return image
+
+    @staticmethod
+    def _growth(i: int) -> int:
         return 2 ** min(max(0, i - 2), 16)

@@ -31,7 +31,7 @@ def test_schedule_grows_from_gamma_min_and_stays_below_one() -> None:
 
 
 def test_along_meets_sphere_and_tangent_plane(r: ep.Tensor, g: ep.Tensor) -> None:
-    z = Position.of(r, g).along(ep.zeros(r, 5) - 1, GAMMA).take(r, g, CONTINUOUS)
+    z = Position.of(r, g, g).along(ep.zeros(r, 5) - 1, GAMMA).take(r, g, CONTINUOUS)
     np.testing.assert_allclose(norm(z).numpy(), GAMMA * norm(r).numpy(), rtol=1e-6)
     moved = ((z - r) * g).reshape((5, -1)).sum(axis=-1).numpy()
     np.testing.assert_allclose(moved, 0, atol=1e-6)
@@ -40,7 +40,7 @@ def test_along_meets_sphere_and_tangent_plane(r: ep.Tensor, g: ep.Tensor) -> Non
 def test_along_is_the_point_of_the_intersection_closest_to_the_iterate(
     r: ep.Tensor, g: ep.Tensor
 ) -> None:
-    z = Position.of(r, g).along(ep.zeros(r, 5) - 1, GAMMA).take(r, g, CONTINUOUS).numpy()
+    z = Position.of(r, g, g).along(ep.zeros(r, 5) - 1, GAMMA).take(r, g, CONTINUOUS).numpy()
     rng = np.random.default_rng(2)
     unit = (g / norm(g).reshape((5, 1, 1, 1))).numpy()
     rho = (r.numpy() * unit).sum((1, 2, 3), keepdims=True)
@@ -56,13 +56,13 @@ def test_along_is_the_point_of_the_intersection_closest_to_the_iterate(
 
 def test_along_steps_back_by_the_margin_where_collinear(g: ep.Tensor) -> None:
     r, loss = -20 * g, ep.zeros(g, 5) - 0.5
-    z = Position.of(r, g).along(loss, GAMMA).take(r, g, CONTINUOUS)
+    z = Position.of(r, g, g).along(loss, GAMMA).take(r, g, CONTINUOUS)
     back = (norm(r) - norm(z)).numpy()
     np.testing.assert_allclose(back, np.minimum(0.5 / norm(g).numpy(), 0.2 * norm(r).numpy()))
 
 
 def test_across_reaches_the_sphere_against_the_gradient(r: ep.Tensor, g: ep.Tensor) -> None:
-    z = Position.of(r, g).across(0.1, GAMMA).take(r, g, CONTINUOUS)
+    z = Position.of(r, g, g).across(0.1, GAMMA).take(r, g, CONTINUOUS)
     np.testing.assert_allclose(norm(z).numpy(), norm(r).numpy() / GAMMA, rtol=1e-6)
     step = (r - z).numpy() / g.numpy()
     assert (step > 0).all()
@@ -73,8 +73,8 @@ def test_across_reaches_the_sphere_against_the_gradient(r: ep.Tensor, g: ep.Tens
 def test_rounded_steps_keep_to_the_length(r: ep.Tensor, g: ep.Tensor, gamma: float) -> None:
     """Within one flipped level, and never standing still: the sphere is crossed, not approached."""
     r = ep.astensor(np.rint(r.numpy()))
-    out = Position.of(r, g).along(ep.zeros(r, 5) - 1, gamma).take(r, g, LEVELS)
-    across = Position.of(r, g).across(0.1, gamma).take(r, g, LEVELS)
+    out = Position.of(r, g, g).along(ep.zeros(r, 5) - 1, gamma).take(r, g, LEVELS)
+    across = Position.of(r, g, g).across(0.1, gamma).take(r, g, LEVELS)
     out, across = rint(out), rint(across)
     length = norm(r).numpy()
     assert (norm(out).numpy() <= gamma * length).all()
@@ -85,7 +85,7 @@ def test_rounded_steps_keep_to_the_length(r: ep.Tensor, g: ep.Tensor, gamma: flo
 
 def test_zero_gradient_shrinks_outside_and_stays_inside(r: ep.Tensor) -> None:
     g = ep.zeros_like(r)
-    position = Position.of(r, g)
+    position = Position.of(r, g, g)
     out = position.along(ep.zeros(r, 5) - 1, GAMMA).take(r, g, CONTINUOUS)
     np.testing.assert_allclose(out.numpy(), GAMMA * r.numpy())
     np.testing.assert_array_equal(position.across(0.1, GAMMA).take(r, g, LEVELS).numpy(), r.numpy())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from foolart.evaluation.reporting import words
-from foolart.evaluation.reporting.tables import by_task
+from foolart.evaluation.reporting.leaderboard import by_task
 from foolart.evaluation.summary import Line, Row, Summary
 
 LOSS = 0.1  # The share of the images from which on a loss of success by rounding is worth a word.

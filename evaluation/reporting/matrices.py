@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from foolart.evaluation.pairing import Wins
 from foolart.evaluation.reporting import words
-from foolart.evaluation.reporting.tables import by_task
+from foolart.evaluation.reporting.leaderboard import by_task
 from foolart.evaluation.statistics import Estimate
 from foolart.evaluation.summary import Group, Line, Robustness, Row, Summary
 

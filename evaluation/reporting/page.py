@@ -13,10 +13,10 @@ from foolart.evaluation.reporting import matrices, words
 from foolart.evaluation.reporting.contents import Contents
 from foolart.evaluation.reporting.curves import anytime, operating
 from foolart.evaluation.reporting.findings import findings, trouble
+from foolart.evaluation.reporting.leaderboard import SCORES, Column, by_task, columns, counted, note
 from foolart.evaluation.reporting.pictures import Example, examples
 from foolart.evaluation.reporting.plot import colours, operating_characteristic
 from foolart.evaluation.reporting.strips import Scale, strip
-from foolart.evaluation.reporting.tables import SCORES, Column, by_task, columns, counted, note
 from foolart.evaluation.summary import Row, Summary, Task
 
 SMALL = 96  # Images narrower than this many pixels are shown with hard edges.

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from foolart.evaluation.characteristic import NORMS, by_line
 from foolart.evaluation.records import Record
 from foolart.evaluation.reporting.contents import Contents
-from foolart.evaluation.reporting.tables import by_task
+from foolart.evaluation.reporting.leaderboard import by_task
 from foolart.evaluation.store import Store
 from foolart.evaluation.summary import Line, Task
 from foolart.plugins.magnification import magnify

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from foolart.evaluation.reporting.changes import Changes, compare
 from foolart.evaluation.reporting.contents import Contents
+from foolart.evaluation.reporting.leaderboard import latex, markdown
 from foolart.evaluation.reporting.page import page
 from foolart.evaluation.reporting.plot import operating_characteristic
 from foolart.evaluation.reporting.scores import complete
-from foolart.evaluation.reporting.tables import latex, markdown
 from foolart.evaluation.results import Results
 from foolart.evaluation.store import Store
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from foolart.evaluation.reporting import words
 from foolart.evaluation.reporting.contents import Contents, Cost
-from foolart.evaluation.reporting.tables import Column, by_task, columns, counted, sections
+from foolart.evaluation.reporting.leaderboard import Column, by_task, columns, counted, sections
 from foolart.evaluation.summary import Row, Task
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from foolart.evaluation.reporting import tables, words
+from foolart.evaluation.reporting import leaderboard, words
 from foolart.evaluation.reporting.contents import Contents, Cost
 from foolart.evaluation.statistics import Estimate
 from foolart.evaluation.summary import Line
@@ -43,7 +43,7 @@ def rows_of(text: str) -> dict[str, list[str]]:
 
 
 def test_markdown_says_what_the_summary_says(run):
-    text = tables.markdown(run)
+    text = leaderboard.markdown(run)
     found = rows_of(text)
     assert len({len(cells) for cells in found.values()}) == 1
     head = found["attack"]
@@ -58,7 +58,9 @@ def test_markdown_says_what_the_summary_says(run):
 
 
 def test_the_best_8_bit_result_comes_first_then_raw_ones_then_what_is_missing(run):
-    order = [row.line[2:4] for row in tables.by_task(run.summary)[run.summary.rows[0].line.task]]
+    order = [
+        row.line[2:4] for row in leaderboard.by_task(run.summary)[run.summary.rows[0].line.task]
+    ]
     assert order == [
         ("bp|", "rounded"),
         ("ddn_100%", "rounded"),
@@ -68,7 +70,7 @@ def test_the_best_8_bit_result_comes_first_then_raw_ones_then_what_is_missing(ru
 
 
 def test_latex_is_balanced_and_escaped(run):
-    text = tables.latex(run)
+    text = leaderboard.latex(run)
     for name in ("table", "tabular"):
         assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == 1
     assert r"ddn\_100\%" in text
@@ -116,14 +118,14 @@ def test_a_narrow_terminal_cuts_nothing_off(run):
 
 
 def test_perceptual_columns_appear_with_their_scores(run):
-    assert "MAD" not in tables.markdown(run)
+    assert "MAD" not in leaderboard.markdown(run)
     scores = {(row.comparison, row.image): {"mad": 0.5} for row in run.records}
-    found = rows_of(tables.markdown(dataclasses.replace(run, perception=scores)))
+    found = rows_of(leaderboard.markdown(dataclasses.replace(run, perception=scores)))
     assert found["bp|"][found["attack"].index("MAD")] == "0.500"
 
 
 def test_names_survive(contents):
-    assert EVIL.replace("|", "\\|") in tables.markdown(contents)
+    assert EVIL.replace("|", "\\|") in leaderboard.markdown(contents)
 
 
 @pytest.mark.parametrize(

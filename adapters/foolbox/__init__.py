@@ -15,6 +15,7 @@ _HOMES = {
     "QuantizedDDNAttack": "quantized_ddn",
     "SmoothCarliniWagnerAttack": "smooth_carlini_wagner",
     "SmoothL2ProjectedGradientDescentAttack": "smooth_projected_gradient_descent",
+    "SmoothedAfterwards": "smoothed_afterwards",
 }
 
 __all__ = list(_HOMES)

@@ -1,4 +1,4 @@
-"""Find the subpackages below the three folders, so that a new one is never missing from the wheel."""
+"""Find the subpackages below the three folders, so that none is missing from the wheel."""
 
 from setuptools import find_packages, setup
 

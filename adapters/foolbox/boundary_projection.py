@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import eagerpy as ep
-from foolbox.attacks.base import raise_if_kwargs
+from foolbox.attacks.base import T, raise_if_kwargs
 from foolbox.distances import l2
 from foolbox.models import Model
 
@@ -16,8 +16,6 @@ from foolart.plugins.gradients import value_and_gradient
 
 from .best import Best
 from .problem import LOSSES, CheckedMinimizationAttack, Problem
-
-T = TypeVar("T")
 
 
 class BoundaryProjectionAttack(CheckedMinimizationAttack):
@@ -136,4 +134,4 @@ class BoundaryProjectionAttack(CheckedMinimizationAttack):
 
     @staticmethod
     def _growth(i: int) -> int:
-        return 2 ** min(max(0, i - 2), 16)
+        return 1 << min(max(0, i - 2), 16)

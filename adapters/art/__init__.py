@@ -14,7 +14,9 @@ _HOMES = {
     "FoolboxAttack": "foolbox_attack",
     "LagrangianQuantization": "lagrangian_quantization",
     "QuantizedDDN": "quantized_ddn",
+    "SmoothBoundaryProjection": "smooth_boundary_projection",
     "SmoothCarliniWagner": "smooth_carlini_wagner",
+    "SmoothProjectedGradientDescent": "smooth_projected_gradient_descent",
     "art_attack": "from_art",
 }
 _EXTRAS = {"art": "art", "torch": "torch", "faiss": "patches", "safetensors": "patches"}

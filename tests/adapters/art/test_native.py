@@ -21,6 +21,12 @@ from tests.adapters.art import defences
 
 # name: parameters that make it quick, a wrong one, and the message
 FACES = {
+    "SmoothBoundaryProjection": ({"max_iter": 15}, {"levels": 1}, "levels"),
+    "SmoothProjectedGradientDescent": (
+        {"max_iter": 15, "eps": 4.0, "rel_stepsize": 0.1},
+        {"smoothed": "image"},
+        "smoothed",
+    ),
     "SmoothCarliniWagner": (
         {"max_iter": 15, "binary_search_steps": 2},
         {"kernel": "box"},

@@ -301,10 +301,9 @@ def test_native_and_eagerpy_tensors_and_int32_labels():
 
 
 def test_the_caller_s_tensors_and_model_are_left_alone():
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 5))
-    model = fb.PyTorchModel(net.eval(), bounds=(0, 1), device="cpu")
     _, x, _, _ = torch_network(3)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(x[0].numel(), 5))
+    model = fb.PyTorchModel(net.eval(), bounds=(0, 1), device="cpu")
     y = model(x).argmax(-1).detach()
     before = x.clone()
     Quantized(L2PGD(steps=3))(model, x, y, epsilons=5.0)
@@ -317,14 +316,14 @@ def test_the_caller_s_tensors_and_model_are_left_alone():
 def test_visibility_spares_flat_areas():
     model, x, y, _ = torch_network(6)
     x = x.clone()
-    x[:, :, :8] = 128 / 255  # the upper half is flat
+    x[:, :, :16] = 128 / 255  # the upper half is flat
     y = model(x).argmax(-1)
     plain, _, _ = Quantized(DDN)(model, x, y, epsilons=None)
     spared, _, success = Quantized(DDN, weights="visibility")(model, x, y, epsilons=None)
     assert success.all()
 
     def flat(images):
-        return (images - x)[:, :, :8].square().flatten(1).sum(dim=1)
+        return (images - x)[:, :, :16].square().flatten(1).sum(dim=1)
 
     assert (flat(spared) < flat(plain)).all()
     assert (flat(spared) / flat(plain)).median() < 0.5

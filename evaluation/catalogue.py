@@ -123,6 +123,8 @@ WHOLE_BATCH = {
     "L0BrendelBethgeAttack",
     "L1BrendelBethgeAttack",
     "L2BrendelBethgeAttack",
+    "L2DeepFoolAttack",
+    "LinfDeepFoolAttack",
     "LinfinityBrendelBethgeAttack",
     "LinearSearchBlendedUniformNoiseAttack",
     "PointwiseAttack",
@@ -168,8 +170,7 @@ def build_attack(what: Spec) -> BuiltAttack:
     for name, value in params.items():
         if name.endswith("attack") and isinstance(value, str):
             params[name] = build_attack(Spec.parse(value, "attack")).attack
-    accepted = inspect.signature(entry.build).parameters
-    if "distance" in accepted:
+    if "distance" in _accepted(entry):
         # Foolbox's attacks that minimize in no particular norm have to be told one.
         distance = params.get("distance", "l2")
         if distance not in ("l0", "l1", "l2", "linf"):
@@ -262,8 +263,15 @@ def _plugged(group: str) -> dict[str, Entry]:
     return found
 
 
+def _accepted(entry: Entry) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(entry.build).parameters
+    except ValueError:  # classes written in C have none
+        return {}
+
+
 def _call(entry: Entry, kind: str, params: Mapping[str, Any]) -> Any:
-    accepted = inspect.signature(entry.build).parameters
+    accepted = _accepted(entry)
     anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values())
     for name in params:
         if name not in accepted and not anything:

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import platform
 import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from foolart.evaluation import executors
-from foolart.evaluation.catalogue import BuiltAttack, build_attack
 from foolart.evaluation.compute import Bench
-from foolart.evaluation.data import Part, load_data
-from foolart.evaluation.fairness import check
-from foolart.evaluation.models import LoadedModel, load_model
-from foolart.evaluation.pixels import to_inputs
-from foolart.evaluation.plan import Plan, Unit, code_version, digest, stable_repr, units
+from foolart.evaluation.data import load_data
+from foolart.evaluation.environment import environment
+from foolart.evaluation.plan import Plan, Unit, code_version
+from foolart.evaluation.planning import loader, make_plan
 from foolart.evaluation.results import PLAN, Results
-from foolart.evaluation.scenario import Scenario
+from foolart.evaluation.scenario import KINDS, Scenario
 from foolart.evaluation.store import Damaged, Store
 
 Progress = Callable[[int, int, str], None]
@@ -32,7 +26,11 @@ Progress = Callable[[int, int, str], None]
 
 
 def evaluate(
-    scenario: Any = "quick", out: str | Path | None = None, progress: Progress | None = None
+    scenario: Any = "quick",
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    *,
+    report: bool = True,
 ) -> Results:
     """Compare attacks as a scenario says, and write a results folder.
 
@@ -41,7 +39,8 @@ def evaluate(
     Args:
         scenario: A :class:`Scenario`, a table, a TOML file, or the name of a preset.
         out: The results folder; None for a new temporary one.
-        progress: Called after every work unit.
+        progress: Called before every work unit.
+        report: Whether to write the report, too; tables are written in any case.
 
     Raises:
         ValueError: For anything wrong with the scenario, before anything is computed; and for a
@@ -52,15 +51,22 @@ def evaluate(
     scenario = Scenario.of(scenario)
     folder = Path(tempfile.mkdtemp(prefix="foolart-")) if out is None else Path(out)
     store = Store(folder)
-    scenario = _settled(scenario, _existing(store))
+    existing = _existing(store)
+    scenario = _settled(scenario, existing)
     plan = _plan(store, scenario, progress or _silent)
+    if existing != scenario:
+        store.write_text("scenario.toml", scenario.to_toml())
     _compute(store, scenario, plan, progress or _silent)
     results = Results.load(folder, scenario)
     results.write()
+    if report:
+        from foolart.evaluation.reporting.report import report as write_report
+
+        write_report(results)
     return results
 
 
-def resume(folder: str | Path, progress: Progress | None = None) -> Results:
+def resume(folder: str | Path, progress: Progress | None = None, *, report: bool = True) -> Results:
     """Go on with an interrupted run.
 
     Raises:
@@ -72,7 +78,7 @@ def resume(folder: str | Path, progress: Progress | None = None) -> Results:
             f"{folder} holds no scenario.toml, so there is nothing to resume: start a run with "
             f"`foolart evaluate --out {shlex.quote(str(folder))}`"
         )
-    return evaluate(Scenario.load(path), folder, progress)
+    return evaluate(Scenario.load(path), folder, progress, report=report)
 
 
 def _silent(done: int, total: int, what: str) -> None:
@@ -97,9 +103,7 @@ def _settled(scenario: Scenario, existing: Scenario | None) -> Scenario:
     try:
         device = torch.device(scenario.device)
     except RuntimeError as error:
-        raise ValueError(
-            f"expected a device such as cpu or cuda, got {scenario.device!r}"
-        ) from error
+        raise ValueError(f"expected device to be cpu or cuda, got {scenario.device!r}") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             "device cuda: PyTorch sees no GPU here: use --device cpu, or install a CUDA build of "
@@ -128,100 +132,42 @@ def _plan(store: Store, scenario: Scenario, progress: Progress) -> Plan:
     except (OSError, Damaged, KeyError, TypeError):
         pass
     progress(0, 0, "checking models, data and attacks")
-    attacks = [build_attack(what) for what in scenario.attacks]
-    checks = tuple(check(attack) for attack in attacks)
-    parts = [load_data(what) for what in scenario.data]
-    digests = {}
-    gradients = any(attack.gradients for attack in attacks)
-    load = loader(scenario, scenario.device)
-    for m in range(len(scenario.models)):
-        for f in range(-1, len(scenario.defences)):
-            model = load(m, f)
-            for d, part in enumerate(parts):
-                digests[d, m, f] = _fit(scenario, model, part, gradients)
-    texts = [_text(a, c.alone) for a, c in zip(attacks, checks, strict=True)]
-    plan = Plan(code_version(), tuple(units(scenario, parts, digests, texts)), checks)
-    store.write_text("scenario.toml", scenario.to_toml())
+    plan = make_plan(scenario)
     store.write_json("environment.json", environment(scenario))
     store.write_json(PLAN, plan.as_json())
     return plan
-
-
-def _text(attack: BuiltAttack, alone: bool) -> str:
-    return f"{stable_repr(attack.attack)} {attack.epsilon} {alone}"
-
-
-def _fit(scenario: Scenario, model: LoadedModel, part: Part, gradients: bool) -> str:
-    """Refuse a model and data that do not fit; else a hash of the model and how it answers.
-
-    Raises:
-        ValueError: Naming both, and what to change.
-    """
-    image = part.images(0, 1)
-    x = to_inputs(image[[0] * scenario.compute_batch], model.device).requires_grad_(gradients)
-    both = f"model {model.label} and data {part.label}"
-    try:
-        outputs = model.foolbox(x)
-    except Exception as error:
-        raise ValueError(
-            f"{both} do not fit: images of shape {image.shape[1:]} make the model raise {error!r}"
-        ) from error
-    if outputs.ndim != 2 or outputs.shape[1] < 2:
-        raise ValueError(
-            f"model {model.label}: expected logits of shape (N, C) with at least 2 classes, got "
-            f"{tuple(outputs.shape)}: a binary model with one logit z has to return (-z, z)"
-        )
-    classes = outputs.shape[1]
-    if part.labels.min() < 0 or part.labels.max() >= classes:
-        raise ValueError(
-            f"{both} do not fit: the model has classes 0 to {classes - 1}, the labels go from "
-            f"{part.labels.min()} to {part.labels.max()}"
-        )
-    if part.numbered is not None and part.numbered != classes:
-        raise ValueError(
-            f"{both} do not fit: the folder's {part.numbered} class subfolders were numbered from "
-            f"0, but the model has {classes} classes: put the model's own labels into a table "
-            "labels.csv (columns file,label) in the folder"
-        )
-    if gradients:
-        if not outputs.requires_grad:
-            raise ValueError(
-                f"model {model.label}: expected a model with gradients, but none reach the inputs: "
-                "look for detach(), torch.no_grad(), rounding or NumPy in the model, or choose "
-                "attacks without gradients"
-            )
-        outputs.sum().backward()
-    if not bool(torch.isfinite(outputs).all()):
-        raise ValueError(f"{both} do not fit: the model returns NaN or infinite logits")
-    return digest(model.digest, outputs[0].tolist())
-
-
-def loader(scenario: Scenario, device: str) -> Callable[[int, int], LoadedModel]:
-    """A function that loads the scenario's models by index, and keeps the last one loaded."""
-
-    @functools.lru_cache(maxsize=1)
-    def load(model: int, defence: int) -> LoadedModel:
-        if defence >= 0:
-            raise ValueError("defences need foolart.adapters.foolbox.defend")
-        return load_model(scenario.models[model], device)
-
-    return load
 
 
 def _compute(store: Store, scenario: Scenario, plan: Plan, progress: Progress) -> None:
     """Compute all units that are missing, own ones first, then those that read their results."""
     store.clean()
     done = _sound(store, plan)
-    run = scenario.run
+    if done != {unit.name for unit in plan.units}:
+        _objects(scenario)
     for transfer in (False, True):
         pending = [u for u in plan.units if bool(u.source) == transfer and u.name not in done]
         if not pending:
             continue
-        if run.workers == 0 and run.executor == "local":
+        if _here(scenario):
             work(store, scenario, plan, pending, scenario.device, progress=progress)
         else:
             executors.launch(store, scenario, transfer, len(plan.units), progress)
         done |= store.finished()
+
+
+def _objects(scenario: Scenario) -> None:
+    """Refuse Python objects that this process does not have, or that others would need."""
+    for kind in KINDS:
+        for spec in getattr(scenario, kind):
+            if spec.needed() is not None and not _here(scenario):
+                raise ValueError(
+                    f"{KINDS[kind]} {spec.label!r} is a Python object, which other processes do not "
+                    "have: name it as package.module:function, or compute with workers = 0"
+                )
+
+
+def _here(scenario: Scenario) -> bool:
+    return scenario.run.workers == 0 and scenario.run.executor == "local"
 
 
 def _sound(store: Store, plan: Plan) -> set[str]:
@@ -277,35 +223,3 @@ def work(
     finally:
         torch.set_num_threads(before[0])
         torch.backends.cudnn.deterministic = before[1]
-
-
-def environment(scenario: Scenario) -> dict[str, Any]:
-    """Versions, machine and command, for ``environment.json``."""
-    packages = ("foolart", "foolbox", "eagerpy", "torch", "numpy", "adversarial-robustness-toolbox")
-    device = torch.device(scenario.device)
-    return {
-        "command": shlex.join(sys.argv),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-        "threads": scenario.threads,
-        "code": code_version(),
-        "versions": {name: _version(name) for name in packages},
-    }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _cpu() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-        return text.split("model name")[1].split(":")[1].split("\n")[0].strip()
-    except (OSError, IndexError):
-        return platform.processor()

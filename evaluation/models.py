@@ -96,7 +96,9 @@ def load_model(what: Spec, device: str | torch.device = "cpu") -> LoadedModel:
     # The caller's own network keeps its mode, device and gradients. Without those of parameters,
     # Foolbox's loss.backward() costs no more than the gradient of the inputs.
     module = network.module if given is None else copy.deepcopy(network.module)
-    module = module.eval().requires_grad_(False)
+    module = module.eval()
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
     preprocessing = _preprocessing(what.label, network)
     try:
         model = foolbox.PyTorchModel(

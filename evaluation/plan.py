@@ -132,7 +132,7 @@ def units(
     same = {
         key: value
         for key, value in scenario.configuration().items()
-        if key not in ("models", "data", "attacks", "defences", "seeds", "threats", "budgets")
+        if key not in ("models", "data", "attacks", "defences", "seeds", "threats")
     }
     common = [1, code_version(), same]
     own, transfers = [], []

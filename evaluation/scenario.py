@@ -19,6 +19,7 @@ else:
 
 KINDS = {"models": "model", "data": "data set", "attacks": "attack", "defences": "defence"}
 THREATS = ("white-box", "transfer")
+UNSEEN = ("name", "description", "budgets", "run")  # results do not depend on these
 EXECUTORS = ("local", "slurm", "submitit")
 
 
@@ -60,6 +61,7 @@ class Scenario:
 
     Attributes:
         name: What the report calls it.
+        description: What it is for, in a line.
         models: The models under attack.
         data: The data sets.
         attacks: The attacks, each on every model and data set.
@@ -99,6 +101,7 @@ class Scenario:
     images: str = "all"
     anytime: bool = True
     name: str = "scenario"
+    description: str = ""
     run: Run = field(default_factory=Run)
 
     def __post_init__(self) -> None:
@@ -212,15 +215,15 @@ class Scenario:
                 value = {k: v for k, v in vars(value).items() if v not in (None, {})}
             elif isinstance(value, tuple):
                 value = list(value)
-            if value is not None and value != []:
+            if value is not None and value not in ([], ""):
                 table[item.name] = value
         # Tables of tables come last in TOML.
         return dict(sorted(table.items(), key=lambda pair: _is_table(pair[1])))
 
     def configuration(self) -> dict[str, Any]:
-        """All that results depend on: :meth:`table` without the name and the manner of the run."""
+        """All that results depend on: :meth:`table` without the rest."""
         table = self.table()
-        return {key: table[key] for key in sorted(table) if key not in ("name", "run")}
+        return {key: table[key] for key in sorted(table) if key not in UNSEEN}
 
     def with_(self, **changes: Any) -> Scenario:
         """The same scenario with some attributes, or some of :class:`Run`'s, changed."""

@@ -249,10 +249,11 @@ def to_uint8(name: str, images: Any) -> Images:
         return np.asarray(images)
     if images.dtype.kind != "f":
         raise ValueError(f"data {name}: expected uint8 images, got {images.dtype}")
-    if not (np.nanmin(images) >= 0 and np.nanmax(images) <= 1) or np.isnan(images).any():
+    smallest, largest = images.min(), images.max()  # NaN if there is any
+    if not (smallest >= 0 and largest <= 1):
         raise ValueError(
             f"data {name}: expected float images within [0, 1] and without NaN, got values from "
-            f"{np.nanmin(images)} to {np.nanmax(images)}: save the images as uint8"
+            f"{smallest} to {largest}: save the images as uint8"
         )
     levels = images * 255.0
     if np.abs(levels - np.rint(levels)).max() > 1e-2:

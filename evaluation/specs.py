@@ -40,8 +40,8 @@ class Spec:
         """A specification from what a person wrote: text, a table, an object, or itself.
 
         Args:
-            what: ``"ddn(steps=100)"``, ``{"name": "ddn", "steps": 100}``, a specification, a pair
-                of a label and a Python object, or a Python object.
+            what: ``"ddn(steps=100)"``, ``{"name": "ddn", "steps": 100}`` (with ``"none"`` for
+                None), a specification, a pair of a label and a Python object, or such an object.
             kind: What is specified, such as ``attack``: for messages.
 
         Raises:
@@ -57,7 +57,8 @@ class Spec:
             if not isinstance(name, str) or not name:
                 raise ValueError(f"expected a table with a name for each {kind}, got {what!r}")
             value = Absent(kind, name) if table.pop("object", False) else None
-            return cls(name, table, label, value)
+            params = {k: None if v == "none" else v for k, v in table.items()}
+            return cls(name, params, label, value)
         if isinstance(what, tuple) and len(what) == 2 and isinstance(what[0], str):
             return cls(what[0], value=what[1])
         return cls(type(what).__name__, value=what)
@@ -104,7 +105,9 @@ class Spec:
         """The specification as a TOML table; :meth:`of` gives an equal one back."""
         label = {} if self.label == self.text else {"label": self.label}
         given = {} if self.value is None else {"object": True}
-        return {"name": self.name, **label, **given, **self.params}
+        # TOML has no None.
+        params = {k: "none" if v is None else v for k, v in self.params.items()}
+        return {"name": self.name, **label, **given, **params}
 
     def key(self) -> str:
         """Canonical text of what is computed: equal for equal name and parameters."""

@@ -8,7 +8,7 @@ import foolbox as fb
 import numpy as np
 import pytest
 
-SHAPE = (3, 16, 16)
+SHAPE = (3, 32, 32)
 CLASSES = 40
 
 

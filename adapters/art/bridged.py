@@ -91,7 +91,7 @@ class BridgedAttack(EvasionAttack):
         originals = np.array(x, dtype=np.float32)
         changeable = _check_mask(mask, originals.shape)
         attack, model = self.foolbox_attack(), ArtModel(self.estimator)
-        check_inputs(model, model.from_numpy(originals))
+        check_inputs(model, ep.astensor(originals))
         classes = self._classes(y, len(originals))
         result = np.empty_like(originals)
         starts = range(0, len(originals), self.batch_size)

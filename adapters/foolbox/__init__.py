@@ -13,6 +13,7 @@ _HOMES = {
     "MinimalEpsilon": "minimal_epsilon",
     "Quantized": "quantized",
     "QuantizedDDNAttack": "quantized_ddn",
+    "RobustPhysicalPerturbationsAttack": "robust_physical_perturbations",
     "SmoothBoundaryProjectionAttack": "smooth_boundary_projection",
     "SmoothCarliniWagnerAttack": "smooth_carlini_wagner",
     "SmoothL2ProjectedGradientDescentAttack": "smooth_projected_gradient_descent",

@@ -59,6 +59,12 @@ class Problem:
         check_classes(name, classes, x)
         return cls(model, x, criterion, _int64(classes), targeted)
 
+    def rows(self, rows: slice) -> Problem:
+        """The same problem for some of its images."""
+        classes = self.classes[rows]
+        criterion = criterion_of(classes, self.targeted)
+        return Problem(self.model, self.x[rows], criterion, classes, self.targeted)
+
     def box(self, levels: int | None) -> Box:
         """The model's bounds with a number of levels.
 

@@ -8,12 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from foolart.evaluation.characteristic import NORMS
+from foolart.evaluation.gradient_checks import signs
 from foolart.evaluation.records import Record
 from foolart.evaluation.statistics import Estimate, wilson
 from foolart.evaluation.summary import Robustness
-
-CHECK = "check: "
-"""A flag that begins so is a failed gradient check; it belongs to the defence, not to an image."""
 
 
 def robustness(
@@ -53,22 +51,27 @@ def robustness(
                 clean=wilson(clean, len(_by_image(rows)), confidence),
                 threats={
                     threat: _accuracy(own, budget, norm, confidence)
-                    for threat, own in sorted(threats.items())
+                    for threat, own in sorted(threats.items(), key=_order)
                 },
                 worst=_accuracy(digital, budget, norm, confidence),
-                flags=tuple(
-                    sorted(
-                        {
-                            flag.removeprefix(CHECK)
-                            for row in rows
-                            for flag in row.flags.split(";")
-                            if flag.startswith(CHECK)
-                        }
-                    )
-                ),
+                flags=signs(digital, budget=budget, norm=norm),
             )
         )
     return tuple(found)
+
+
+def _order(item: tuple[str, object]) -> tuple[int, str]:
+    """Threat models from the one that knows least to the one that knows most, others last."""
+    known = (
+        "transfer",
+        "decision",
+        "white-box",
+        "true-gradient",
+        "bpda",
+        "bpda-smooth",
+        "bpda-eot",
+    )
+    return known.index(item[0]) if item[0] in known else len(known), item[0]
 
 
 def _accuracy(rows: Sequence[Record], budget: float, norm: str, confidence: float) -> Estimate:

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from foolart.evaluation.gradient_checks import NO_GRADIENT
 from foolart.evaluation.records import Curve, Record
 from foolart.evaluation.reporting.contents import Contents, Cost
 from foolart.evaluation.summary import Line
@@ -62,7 +63,7 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> Contents:
                 costs[Line.of(records[-1].comparison)] = Cost(0.25, 3 * 10**8)
     records += [record(i, 0.4, model="net", source=EVIL, threat="transfer") for i in range(6)]
     records += [
-        record(i, NAN, defence="jpeg", threat=threat, flags="check: zero gradients")
+        record(i, NAN, defence="jpeg", threat=threat, flags=NO_GRADIENT)
         for i in range(6)
         for threat in ("white-box", "bpda")
     ]

@@ -110,7 +110,7 @@ def test_the_sections_a_run_calls_for_are_there(contents, html):
     for name in ("leaderboard", "curves", "anytime", "pictures", "wins", "transfer", "defences"):
         assert name in ids
     words = Page(html).words
-    for text in (contents.command, "2.13", "a test", "packages.torch", "zero gradients"):
+    for text in (contents.command, "2.13", "a test", "packages.torch", "no gradient on 6 of 6"):
         assert text in words
     bare = Page(page(Contents(records([0.1, math.nan])))).ids
     assert {"leaderboard", "curves"} <= set(bare)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from foolart.evaluation.characteristic import NORMS
 from foolart.evaluation.records import Record
@@ -21,7 +22,8 @@ NO_GRADIENT = "no gradient at the original"
 """The flag of a row whose model has a zero or missing gradient where the attack begins."""
 
 GRADIENT_THREATS = ("white-box", "true-gradient", "bpda", "bpda-smooth", "bpda-eot")
-_STEPS = re.compile(r"\bsteps=(\d+)")
+# As in ``ddn(steps=20)`` and ``DDN-20``.
+_STEPS = re.compile(r"(?:\bsteps=|-)(\d+)\b")
 
 
 def signs(rows: Sequence[Record], *, budget: float, norm: str = "l2") -> tuple[str, ...]:
@@ -58,12 +60,12 @@ def _no_gradient(threats: dict[str, list[Record]]) -> Iterator[str]:
 
 
 def _survivors(threats: dict[str, list[Record]], norm: str) -> Iterator[str]:
-    """Gradients that lead anywhere fool every image if the distance is no matter."""
+    """Gradients that lead somewhere fool every image if the distance is no matter."""
     own = [row for threat in GRADIENT_THREATS for row in threats.get(threat, ())]
     images = {row.image for row in own}
     standing = images - _fooled(own, float("inf"), norm)
     if standing:
-        yield f"{len(standing)} of {len(images)} images survive gradient attacks at any distance"
+        yield f"{len(standing)} of {len(images)} images survive every gradient attack"
 
 
 def _weaker_than_others(
@@ -88,11 +90,11 @@ def _more_steps(threats: dict[str, list[Record]], budget: float, norm: str) -> I
     for threat, rows in threats.items():
         for row in rows:
             if found := _STEPS.search(row.attack):
-                family = _STEPS.sub("steps=", row.attack)
+                family = _STEPS.sub("", row.attack, count=1)
                 families[threat, family, row.variant, row.source][int(found[1])].append(row)
     for (threat, _, variant, _), by_steps in sorted(families.items()):
         counts = sorted(by_steps)
-        for few, many in zip(counts, counts[1:], strict=False):
+        for few, many in pairwise(counts):
             common = {r.image for r in by_steps[few]} & {r.image for r in by_steps[many]}
             less = len(_fooled(by_steps[few], budget, norm) & common)
             more = len(_fooled(by_steps[many], budget, norm) & common)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from foolart.evaluation.characteristic import NORMS
-from foolart.evaluation.gradient_checks import signs
+from foolart.evaluation.gradient_checks import GRADIENT_THREATS, signs
 from foolart.evaluation.records import Record
 from foolart.evaluation.statistics import Estimate, wilson
 from foolart.evaluation.summary import Robustness
@@ -62,15 +62,7 @@ def robustness(
 
 def _order(item: tuple[str, object]) -> tuple[int, str]:
     """Threat models from the one that knows least to the one that knows most, others last."""
-    known = (
-        "transfer",
-        "decision",
-        "white-box",
-        "true-gradient",
-        "bpda",
-        "bpda-smooth",
-        "bpda-eot",
-    )
+    known = ("transfer", "decision", *GRADIENT_THREATS)
     return known.index(item[0]) if item[0] in known else len(known), item[0]
 
 

@@ -161,8 +161,8 @@ def _objects(scenario: Scenario) -> None:
         for spec in getattr(scenario, kind):
             if spec.needed() is not None and not _here(scenario):
                 raise ValueError(
-                    f"{KINDS[kind]} {spec.label!r} is a Python object, which other processes do not "
-                    "have: name it as package.module:function, or compute with workers = 0"
+                    f"{KINDS[kind]} {spec.label!r} is a Python object, which other processes do "
+                    "not have: name it as package.module:function, or compute with workers = 0"
                 )
 
 

@@ -89,7 +89,7 @@ def _submitit(
         import submitit
     except ImportError as error:
         raise ValueError(
-            f"executor {run.executor!r} needs submitit: pip install submitit"
+            f'executor {run.executor!r} needs submitit: pip install "foolart[cluster]"'
         ) from error
     cluster = "local" if run.executor == "submitit" else run.executor
     executor = submitit.AutoExecutor(folder=store.folder / "cluster", cluster=cluster)

@@ -71,12 +71,3 @@ def test_kill_and_resume_give_the_results_of_an_uninterrupted_run(table, tmp_pat
     results = resume(folder, report=False)
     assert results.complete
     assert contents(folder) == contents(tmp_path / "whole")
-
-
-def test_two_workers_give_the_results_of_none(table, tmp_path):
-    what = scenario(table)
-    expected = evaluate(what, tmp_path / "whole", report=False)
-    results = evaluate({**what, "run": {"workers": 2}}, tmp_path / "two", report=False)
-    assert results.done == results.total
-    assert expected.records
-    assert contents(tmp_path / "two") == contents(tmp_path / "whole")

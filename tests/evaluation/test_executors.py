@@ -1,0 +1,57 @@
+"""Workers of every kind compute what one process computes."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("tomli_w")
+
+from foolart.evaluation import evaluate
+
+
+def contents(folder):
+    return [(folder / name).read_bytes() for name in ("summary.json", "per_image.csv")]
+
+
+@pytest.fixture
+def what(table):
+    attacks = ["ddn(steps=5)", "pgd-l2(epsilon=1.0)"]
+    return table(attacks=attacks, variants=["rounded"], compute_batch=3)
+
+
+@pytest.mark.parametrize(
+    ("executor", "transfer"),
+    [("local", False), ("submitit", False), pytest.param("local", True, marks=pytest.mark.slow)],
+)
+def test_workers_equal_one_process(what, digits_files, tmp_path, executor, transfer):
+    if executor == "submitit":
+        pytest.importorskip("submitit")
+    if transfer:
+        what["threats"] = ["white-box", "transfer"]
+        what["models"].append(f"{digits_files / 'net.pt'}(mean=0.1)")
+    evaluate(what, tmp_path / "whole", report=False)
+    done = []
+    run = {"workers": 2, "executor": executor}
+    results = evaluate(
+        {**what, "run": run}, tmp_path / "r", lambda k, n, text: done.append(k), report=False
+    )
+    assert results.complete
+    assert done == sorted(done)
+    assert done[-1] == results.total
+    assert contents(tmp_path / "r") == contents(tmp_path / "whole")
+    assert not list((tmp_path / "r" / "units").glob("claims-*"))
+
+
+def test_objects_stay_in_their_process(what, digits, tmp_path):
+    scenario = {**what, "models": [("net", digits.net)], "run": {"workers": 2}}
+    with pytest.raises(ValueError, match="is a Python object, which other processes do not have"):
+        evaluate(scenario, tmp_path / "r", report=False)
+
+
+def test_a_missing_cluster_engine_is_named(what, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(ValueError, match=r'needs submitit: pip install "foolart\[cluster\]"'):
+        evaluate({**what, "run": {"executor": "slurm", "workers": 2}}, tmp_path / "r")

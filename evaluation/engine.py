@@ -141,7 +141,7 @@ def _plan(store: Store, scenario: Scenario, progress: Progress) -> Plan:
 def _compute(store: Store, scenario: Scenario, plan: Plan, progress: Progress) -> None:
     """Compute all units that are missing, own ones first, then those that read their results."""
     store.clean()
-    done = _sound(store, plan)
+    done = finished(store, plan)
     if done != {unit.name for unit in plan.units}:
         _objects(scenario)
     for transfer in (False, True):
@@ -170,7 +170,7 @@ def _here(scenario: Scenario) -> bool:
     return scenario.run.workers == 0 and scenario.run.executor == "local"
 
 
-def _sound(store: Store, plan: Plan) -> set[str]:
+def finished(store: Store, plan: Plan) -> set[str]:
     """The units that are finished; damaged ones are put aside."""
     done = store.finished() & {unit.name for unit in plan.units}
     for name in sorted(done):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from foolart.plugins.filters import check_images
+from foolart.plugins.filters import FLOATS_AT_ONCE, check_images
 from foolart.plugins.guard import find
 from foolart.plugins.randomised import Randomised
 from foolart.plugins.straight_through import check_gradient, straight_through
@@ -50,6 +50,8 @@ class PixelDeflection(Randomised):
            with pixel deflection", CVPR 2018.
     """
 
+    gradients: ClassVar[tuple[str, ...]] = ("straight-through", "true")
+
     def __init__(
         self,
         deflections: int = 200,
@@ -66,7 +68,7 @@ class PixelDeflection(Randomised):
                 "expected deflections >= 0, window >= 1 and sigma >= 0, got "
                 f"{deflections!r}, {window!r} and {sigma!r}"
             )
-        check_gradient(gradient, ("straight-through", "true"))
+        check_gradient(gradient, self.gradients)
         self.deflections, self.window, self.sigma = int(deflections), int(window), float(sigma)
         self.activation = activation
         self.gradient = gradient
@@ -75,19 +77,23 @@ class PixelDeflection(Randomised):
         """Deflect and denoise images ``(B, C, H, W)`` in [0, 1]."""
         check_images(x)
         tracked = torch.is_grad_enabled() and x.requires_grad and self.gradient == "true"
+        # Before x is cut into chunks, so that draws belong to places in the batch.
+        generator = self.generator(x.device)
+        draws = torch.rand((len(x), 4, self.deflections), generator=generator, device=x.device)
+        size = max(1, FLOATS_AT_ONCE // max(1, x.shape[1:].numel()))
         with torch.set_grad_enabled(tracked):
-            value = self._deflected(x)
-            if self.sigma > 0:
-                value = denoise(value, self.sigma)
-            value = value.clamp(0, 1)
+            parts = zip(torch.split(x, size), torch.split(draws, size), strict=True)
+            value = torch.cat([self._filtered(part, draw) for part, draw in parts])
         if torch.is_grad_enabled() and self.gradient == "straight-through":
             return straight_through(x, value)
         return value
 
-    def _deflected(self, x: torch.Tensor) -> torch.Tensor:
-        batch, channels, height, width = x.shape
-        generator = self.generator(x.device)
-        draws = torch.rand((batch, 4, self.deflections), generator=generator, device=x.device)
+    def _filtered(self, x: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        value = self._deflected(x, draws)
+        return (denoise(value, self.sigma) if self.sigma > 0 else value).clamp(0, 1)
+
+    def _deflected(self, x: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        _, channels, height, width = x.shape
         if self.activation is None:
             place = (draws[:, 0] * (height * width)).long()
         else:

@@ -13,6 +13,8 @@ from torch import nn
 from foolart.plugins.randomised import Randomised
 from foolart.plugins.straight_through import check_gradient, straight_through
 
+FLOATS_AT_ONCE = 2**20
+
 
 class Filter(nn.Module):
     """An image filter whose gradient can be chosen.
@@ -48,10 +50,12 @@ class Filter(nn.Module):
             ValueError: If the images are no such batch, or (on the CPU) not finite.
         """
         check_images(x)
+        # In chunks: some filters need a window's memory for every pixel.
+        chunks = torch.split(x, max(1, FLOATS_AT_ONCE // max(1, x.shape[1:].numel())))
         if not (torch.is_grad_enabled() and x.requires_grad) or self.gradient == "true":
-            return self.filtered(x)
+            return torch.cat([self.filtered(chunk) for chunk in chunks])
         with torch.no_grad():
-            value = self.filtered(x)
+            value = torch.cat([self.filtered(chunk) for chunk in chunks])
         if self.gradient == "straight-through":
             return straight_through(x, value)
         smooth = self.surrogate(x)
@@ -193,13 +197,15 @@ class GaussianNoise(Randomised):
         gradient: ``"straight-through"``, the identity, or ``"true"``.
     """
 
+    gradients: ClassVar[tuple[str, ...]] = ("straight-through", "true")
+
     def __init__(
         self, std: float = 0.05, *, seed: int = 0, gradient: str = "straight-through"
     ) -> None:
         super().__init__(seed)
         if not 0 <= float(std) < float("inf"):
             raise ValueError(f"expected std >= 0, got {std!r}")
-        check_gradient(gradient, ("straight-through", "true"))
+        check_gradient(gradient, self.gradients)
         self.std = float(std)
         self.gradient = gradient
 

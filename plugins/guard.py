@@ -9,6 +9,9 @@ from difflib import get_close_matches
 import torch
 from torch import nn
 
+# In place of a layer's name: the input, which adapters defend themselves.
+INPUT = "input"
+
 
 class Guard(nn.Module):
     """A layer whose output passes a defence.

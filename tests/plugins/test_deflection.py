@@ -40,11 +40,18 @@ def test_denoising_does_not_depend_on_the_batch():
     torch.testing.assert_close(denoise(x, 0.1), torch.cat([denoise(i[None], 0.1) for i in x]))
 
 
+def test_results_do_not_depend_on_chunks(monkeypatch):
+    x = images(5)
+    whole = PixelDeflection(seed=1)(x)
+    monkeypatch.setattr("foolart.plugins.deflection.FLOATS_AT_ONCE", 1)
+    torch.testing.assert_close(PixelDeflection(seed=1)(x), whole)
+
+
 def test_deflections_copy_near_pixels_of_the_same_channel():
     channels, height, width, window = 3, 30, 41, 4
     place = torch.arange(channels * height * width).view(1, channels, height, width)
-    defence = PixelDeflection(400, window, sigma=0)
-    deflected = defence._deflected(place.double())[0].long()
+    draws = torch.rand(1, 4, 400, generator=torch.Generator().manual_seed(0))
+    deflected = PixelDeflection(400, window)._deflected(place.double(), draws)[0].long()
     changed = (deflected != place[0]).nonzero()
     source = deflected[tuple(changed.T)]
     row, column = source % (height * width) // width, source % width

@@ -146,6 +146,14 @@ def test_a_random_choice_takes_all_defences():
         RandomChoice([])
 
 
+@pytest.mark.parametrize("defence", ALL)
+def test_results_do_not_depend_on_chunks(defence, monkeypatch):
+    x = images(5)
+    whole = defence()(x)
+    monkeypatch.setattr("foolart.plugins.filters.FLOATS_AT_ONCE", 1)
+    assert torch.equal(defence()(x), whole)
+
+
 # --- gradients
 
 

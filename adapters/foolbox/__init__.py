@@ -10,6 +10,8 @@ from typing import Any
 
 _HOMES = {
     "BoundaryProjectionAttack": "boundary_projection",
+    "IntegerMinimumNormAttack": "integer_minimum_norm",
+    "LinfIntegerMinimumNormAttack": "integer_minimum_norm",
     "MinimalEpsilon": "minimal_epsilon",
     "Quantized": "quantized",
     "QuantizedDDNAttack": "quantized_ddn",
@@ -18,6 +20,7 @@ _HOMES = {
     "SmoothCarliniWagnerAttack": "smooth_carlini_wagner",
     "SmoothL2ProjectedGradientDescentAttack": "smooth_projected_gradient_descent",
     "SmoothedAfterwards": "smoothed_afterwards",
+    "defend": "defend",
 }
 
 __all__ = list(_HOMES)

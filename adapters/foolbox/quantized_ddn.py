@@ -14,6 +14,7 @@ from foolart.plugins.box import check_levels, rint
 from foolart.plugins.gradients import atleast_kd, norm, value_and_gradient
 from foolart.plugins.quantization import LagrangianQuantizer
 
+from .best import Best
 from .problem import LOSSES, CheckedMinimizationAttack, Problem
 
 
@@ -107,40 +108,27 @@ class QuantizedDDNAttack(CheckedMinimizationAttack):
         delta = ep.zeros_like(x)
         rho = norm(delta) + self.init_epsilon * box.top
         largest = norm(ep.maximum(x, box.top - x))
-        best, best_norm = x, largest * math.inf
+        best = Best.none(x)
 
         for i in range(self.steps):
-            y = x + delta
-            (_, adversarial, _), gradient = value_and_gradient(score, y)
-            best, best_norm = _closer(best, best_norm, y, norm(delta), adversarial)
+            (_, adversarial, *_), gradient = value_and_gradient(score, x + delta)
+            best = best.where_closer(delta, adversarial)
 
             alpha = box.top * (0.01 + 0.99 * (1 + math.cos(math.pi * i / self.steps)) / 2)
-            delta = delta - gradient * _inverse(norm(gradient), x.ndim) * alpha
+            delta = delta - gradient * _scale(alpha, gradient)
             rho = rho * ep.where(adversarial, 1 - self.gamma, 1 + self.gamma)
             rho = ep.minimum(rho, largest)
-            y = (x + delta * (_inverse(norm(delta), x.ndim) * atleast_kd(rho, x.ndim))).clip(
-                0, box.top
-            )
-            if self.quantization == "rounding":
-                delta = rint(y) - x
-            else:
+            y = (x + delta * _scale(rho, delta)).clip(0, box.top)
+            if self.quantization == "lagrangian":
                 quantizer = LagrangianQuantizer(x, y, gradient, noise=box.noise)
-                delta = quantizer.spend(rho.square(), above=adversarial.logical_not()) - x
+                y = quantizer.spend(rho.square(), above=adversarial.logical_not())
+            delta = rint(y) - x
 
-        y = x + delta
-        _, adversarial = problem.judge(box, y)
-        best, best_norm = _closer(best, best_norm, y, norm(delta), adversarial)
-        moved = atleast_kd(ep.logical_and(best_norm > 0, best_norm < math.inf), x.ndim)
-        return restore_type(ep.where(moved, box.decode(best, originals.dtype), originals))
-
-
-def _closer(
-    best: ep.Tensor, best_norm: ep.Tensor, y: ep.Tensor, y_norm: ep.Tensor, adversarial: ep.Tensor
-) -> tuple[ep.Tensor, ep.Tensor]:
-    better = ep.logical_and(adversarial, y_norm < best_norm)
-    return ep.where(atleast_kd(better, y.ndim), y, best), ep.where(better, y_norm, best_norm)
+        _, adversarial = problem.judge(box, x + delta)
+        best = best.where_closer(delta, adversarial)
+        return restore_type(best.images(problem, box, x))
 
 
-def _inverse(lengths: ep.Tensor, ndim: int) -> ep.Tensor:
-    # n(0) = 0: a vector without length has no direction.
-    return atleast_kd(ep.where(lengths > 0, 1 / ep.maximum(lengths, 1e-30), lengths), ndim)
+def _scale(length: float | ep.Tensor, vectors: ep.Tensor) -> ep.Tensor:
+    # What gives vectors (N, ...) a length; one of length 0 has no direction, and stays 0.
+    return atleast_kd(length / ep.maximum(norm(vectors), 1e-30), vectors.ndim)

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from foolart.evaluation import catalogue, engine, models
+from foolart.evaluation import catalogue, defences, engine, models
 from foolart.evaluation.magnify import magnify_command
 from foolart.evaluation.reporting.command import report_command
 from foolart.evaluation.results import Results
@@ -103,7 +103,7 @@ def evaluate(
         Texts, typer.Option("--defences", "--defence", help="See `foolart list defences`.")
     ] = None,
     variants: Annotated[Texts, typer.Option(help="raw, rounded or lagrangian.")] = None,
-    threats: Annotated[Texts, typer.Option(help="white-box or transfer.")] = None,
+    threats: Annotated[Texts, typer.Option(help="white-box, transfer or adaptive.")] = None,
     seed: Annotated[list[int] | None, typer.Option("--seed", "--seeds")] = None,
     budget: Annotated[
         list[float] | None, typer.Option("--budget", "--budgets", help="L2 distances for P_upp.")
@@ -276,8 +276,15 @@ def _list_presets() -> Listing:
     return ("name", "what it is"), rows
 
 
+def _defences() -> Listing:
+    rows = [(name, entry.summary) for name, entry in defences.defences().items()]
+    more = [("package.module:factory", "Any torch.nn.Module on images in [0, 1]")]
+    return ("name", "what it is"), [*rows, *more]
+
+
 _LISTS: dict[str, Callable[[], Listing]] = {
     "attacks": _attacks,
+    "defences": _defences,
     "models": _models,
     "presets": _list_presets,
 }

@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 
+from foolart.evaluation.adaptive import attacked, gradient_missing
 from foolart.evaluation.batches import Batch
 from foolart.evaluation.catalogue import build_attack
 from foolart.evaluation.counting import BudgetExhausted, CountingModel
 from foolart.evaluation.data import Part
 from foolart.evaluation.fairness import Check
+from foolart.evaluation.gradient_checks import NO_GRADIENT
 from foolart.evaluation.judge import Judge
 from foolart.evaluation.memory import peak_memory
 from foolart.evaluation.models import LoadedModel
@@ -99,12 +101,14 @@ class Bench:
 
     def _attack_rows(self, batch: Batch, table: Table) -> None:
         scenario, x, rows = self.scenario, batch.x, batch.rows
+        seen, defence = batch.model.defended or batch.model.foolbox, batch.model.defence
+        view = attacked(seen, defence, table.unit.threat)
         model = CountingModel(
-            batch.model.foolbox,
+            view,
             x,
             batch.y,
             rows=len(rows),
-            budget=scenario.queries,
+            budget=scenario.queries and -(-scenario.queries // view.draws),
             anytime=scenario.anytime,
         )
         with _timed(table, "attack", x.device), seeded_rows(batch.seed, batch.seeds):
@@ -115,10 +119,16 @@ class Bench:
                 found = model.best
         adversarial = self.judge.sound(batch, check_images(found, x), table)
         for k, *counts in zip(rows, *model.counts(), strict=True):
-            table.counts[k] = (counts[0], counts[1])
+            table.counts[k] = (counts[0] * view.draws, counts[1] * view.draws)
         table.curves += [
-            [k, *curve] for k, curve in zip(rows, model.curves(), strict=True) if curve[0]
+            [k, [count * view.draws for count in queries], distances]
+            for k, (queries, distances) in zip(rows, model.curves(), strict=True)
+            if queries
         ]
+        if defence is not None and batch.attack.gradients:
+            missing = gradient_missing(attacked(seen, defence, table.unit.threat), x, batch.y)
+            for k, dead in zip(rows, missing.tolist(), strict=False):
+                table.flags[k] += [NO_GRADIENT] * dead
         with _timed(table, "raw", x.device):
             success = self.judge.raw(batch, adversarial, table)
         for variant in scenario.variants:

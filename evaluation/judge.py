@@ -136,6 +136,7 @@ class Judge:
             scenario.data[unit.data].label if len(scenario.data) > 1 else "",
             scenario.models[unit.model].label,
             scenario.defences[unit.defence].label if unit.defence >= 0 else "",
+            "" if unit.threat in ("white-box", "decision") else unit.threat,
             scenario.attacks[unit.attack].label,
             variant,
             f"seed{unit.seed}" if len(scenario.seeds) > 1 else "",

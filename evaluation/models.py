@@ -30,14 +30,23 @@ class LoadedModel:
         label: What tables call it.
         foolbox: The Foolbox model, with bounds (0, 1): where attacks depend on the absolute scale
             of the bounds, as Foolbox's DDN and C&W do, all run at the scale they were written for.
-        digest: Hash of its parameters, buffers and preprocessing.
+            A random defence answers with its mean over draws that are always the same.
+        digest: Hash of its parameters, buffers and preprocessing, those of a defence included.
         device: Where it runs.
+        defended: For a model behind a defence: the same model as attacks see it, see
+            :func:`foolart.evaluation.adaptive.attacked`.
     """
 
     label: str
     foolbox: Any
     digest: str
     device: torch.device
+    defended: Any = None
+
+    @property
+    def defence(self) -> torch.nn.Module | None:
+        """A module that holds the defence; None for none."""
+        return None if self.defended is None else self.defended.defence
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,9 @@ def load_model(what: Spec, device: str | torch.device = "cpu") -> LoadedModel:
                 f"model {what.label}: a Foolbox model brings its own preprocessing and bounds, so "
                 f"that {', '.join(declared)} cannot be declared here"
             )
-        return LoadedModel(what.label, _rescaled(built), _digest(built, what.key()), _device(built))
+        return LoadedModel(
+            what.label, _rescaled(built), state_digest(built, what.key()), _device(built)
+        )
     network = built if isinstance(built, Network) else Network(built)
     if not isinstance(network.module, torch.nn.Module):
         raise ValueError(
@@ -110,7 +121,9 @@ def load_model(what: Spec, device: str | torch.device = "cpu") -> LoadedModel:
             "build for this device (https://pytorch.org/get-started)"
         ) from error
     key = f"{what.key()} {preprocessing} {tuple(network.bounds)} {module.__class__.__qualname__}"
-    return LoadedModel(what.label, _rescaled(model), _digest(module, key), torch.device(device))
+    return LoadedModel(
+        what.label, _rescaled(model), state_digest(module, key), torch.device(device)
+    )
 
 
 def efficientnet_lite0() -> Network:
@@ -285,7 +298,8 @@ def _device(model: Any) -> torch.device:
     return raw.device
 
 
-def _digest(model: Any, key: str) -> str:
+def state_digest(model: Any, key: str) -> str:
+    """Hash of a module's parameters and buffers, if it has any, and of a text."""
     digest = hashlib.sha256(key.encode())
     state = model.state_dict() if hasattr(model, "state_dict") else {}
     for name, tensor in sorted(state.items()):

@@ -8,8 +8,8 @@ import importlib
 import itertools
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class Unit:
         source: For a transfer: the name of the unit that made the adversarials, else empty.
         source_model: For a transfer: index of the model that they were made on.
         source_defence: For a transfer: index of its defence, or -1.
+        threat: The threat model.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Unit:
     source: str = ""
     source_model: int = -1
     source_defence: int = -1
+    threat: str = "white-box"
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def comparisons(scenario: Scenario, unit: Unit) -> Iterator[Comparison]:
             attack=scenario.attacks[unit.attack].label,
             variant=variant,
             defence="" if unit.defence < 0 else scenario.defences[unit.defence].label,
-            threat="transfer" if unit.source else "white-box",
+            threat=unit.threat,
             source=scenario.models[unit.source_model if unit.source else unit.model].label,
             seed=unit.seed,
         )
@@ -119,6 +121,7 @@ def units(
     parts: list[Part],
     models: dict[tuple[int, int, int], str],
     attacks: list[str],
+    threats: Callable[[int, int, int], Sequence[str]],
 ) -> list[Unit]:
     """All units of a scenario.
 
@@ -127,6 +130,7 @@ def units(
         parts: Its data sets.
         models: Hash of the model by index of data set, model and defence.
         attacks: For each attack a text of all that its results depend on.
+        threats: Gives the threat models of the model, defence and attack with these indices.
     """
     size = scenario.run.batch_size or scenario.compute_batch
     same = {
@@ -134,29 +138,39 @@ def units(
         for key, value in scenario.configuration().items()
         if key not in ("models", "data", "attacks", "defences", "seeds", "threats")
     }
-    common = [1, code_version(), same]
+    common = [2, code_version(), same]
     own, transfers = [], []
     for d, part in enumerate(parts):
         rows = cut(len(part), scenario.run.shards, size)
         shards = [(start, stop, _shard_hash(part, start, stop)) for start, stop in rows]
         targets = [(m, f) for (i, m, f) in models if i == d]
         for m, f in targets:
-            for start, stop, shard in shards:
-                for a, attack in enumerate(attacks):
-                    for seed in scenario.seeds:
-                        # File names within the unit hold the labels: they are part of the result.
-                        labels = (part.label, scenario.models[m].label, scenario.attacks[a].label)
-                        name = digest(common, shard, start, models[d, m, f], attack, seed, labels)
-                        unit = Unit(name, d, start, stop, m, f, a, seed)
-                        own.append(unit)
-                        if "transfer" not in scenario.threats or f >= 0:
-                            continue
-                        for m2, f2 in targets:
-                            if (m2, f2) != (m, f):
-                                to = digest("transfer", name, models[d, m2, f2])
-                                transfers.append(
-                                    Unit(to, d, start, stop, m2, f2, a, seed, name, m, f)
-                                )
+            for (start, stop, shard), a, seed in itertools.product(
+                shards, range(len(attacks)), scenario.seeds
+            ):
+                for threat in threats(m, f, a):
+                    unit = Unit("", d, start, stop, m, f, a, seed, threat=threat)
+                    # File names within the unit hold the labels: they are part of the result.
+                    line = next(comparisons(scenario, unit))
+                    labels = (line.data, line.model, line.defence, line.attack, threat)
+                    content = (common, shard, start, models[d, m, f], attacks[a], seed, labels)
+                    own.append(replace(unit, name=digest(*content)))
+        if "transfer" in scenario.threats:
+            transfers += [
+                replace(
+                    unit,
+                    name=digest("transfer", unit.name, models[d, m, f]),
+                    model=m,
+                    defence=f,
+                    source=unit.name,
+                    source_model=unit.model,
+                    source_defence=unit.defence,
+                    threat="transfer",
+                )
+                for unit in own
+                for m, f in targets
+                if unit.data == d and unit.defence < 0 and (unit.model, unit.defence) != (m, f)
+            ]
     # By target, so that a worker that holds one model at a time loads each once.
     return own + sorted(transfers, key=lambda unit: (unit.model, unit.defence))
 
@@ -177,11 +191,13 @@ def code_version() -> str:
 
 # The modules of this folder that results depend on; the others only arrange and show them.
 COMPUTING = (
+    "adaptive",
     "baselines",
     "batches",
     "catalogue",
     "compute",
     "counting",
+    "defences",
     "judge",
     "models",
     "pixels",

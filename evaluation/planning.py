@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 import torch
 
+from foolart.evaluation.adaptive import threats
 from foolart.evaluation.catalogue import BuiltAttack, build_attack
 from foolart.evaluation.data import Part, load_data
+from foolart.evaluation.defences import defended
 from foolart.evaluation.fairness import check
 from foolart.evaluation.models import LoadedModel, load_model
 from foolart.evaluation.pixels import to_inputs
@@ -26,15 +28,21 @@ def make_plan(scenario: Scenario) -> Plan:
     checks = tuple(check(attack) for attack in attacks)
     parts = [load_data(what) for what in scenario.data]
     digests = {}
+    behind: dict[tuple[int, int], tuple[str, ...]] = {}
     gradients = any(attack.gradients for attack in attacks)
     load = loader(scenario, scenario.device)
     for m in range(len(scenario.models)):
         for f in range(-1, len(scenario.defences)):
             model = load(m, f)
+            behind[m, f] = threats(model.defence if "adaptive" in scenario.threats else None)
             for d, part in enumerate(parts):
                 digests[d, m, f] = _fit(scenario, model, part, gradients)
     texts = [_text(a, c.alone) for a, c in zip(attacks, checks, strict=True)]
-    return Plan(code_version(), tuple(units(scenario, parts, digests, texts)), checks)
+
+    def views(m: int, f: int, a: int) -> tuple[str, ...]:
+        return behind[m, f] if attacks[a].gradients else threats(None, gradients=False)
+
+    return Plan(code_version(), tuple(units(scenario, parts, digests, texts, views)), checks)
 
 
 def _text(attack: BuiltAttack, alone: bool) -> str:
@@ -91,8 +99,7 @@ def loader(scenario: Scenario, device: str) -> Callable[[int, int], LoadedModel]
 
     @functools.lru_cache(maxsize=1)
     def load(model: int, defence: int) -> LoadedModel:
-        if defence >= 0:
-            raise ValueError("defences need foolart.adapters.foolbox.defend")
-        return load_model(scenario.models[model], device)
+        loaded = load_model(scenario.models[model], device)
+        return loaded if defence < 0 else defended(loaded, scenario.defences[defence])
 
     return load

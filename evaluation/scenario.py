@@ -18,7 +18,7 @@ else:
     import tomli as tomllib
 
 KINDS = {"models": "model", "data": "data set", "attacks": "attack", "defences": "defence"}
-THREATS = ("white-box", "transfer")
+THREATS = ("white-box", "transfer", "adaptive")
 UNSEEN = ("name", "description", "budgets", "run")  # results do not depend on these
 EXECUTORS = ("local", "slurm", "submitit")
 
@@ -68,7 +68,9 @@ class Scenario:
         defences: Defences around every model, in addition to none.
         variants: How adversarials are brought to 8 bits: some of ``raw``, ``rounded`` and
             ``lagrangian``.
-        threats: ``white-box``, and ``transfer`` for every adversarial on every other model.
+        threats: ``white-box``; ``transfer`` for every adversarial of a model without defence on
+            every other model and defence; ``adaptive`` for all that an attacker who knows a defence
+            can do to its gradients, see :mod:`foolart.evaluation.adaptive`.
         seeds: Each is a run of its own; random numbers derive from it and the image's hash.
         budgets: L2 distances, inputs scaled to [0, 1], at which P_upp is reported.
         queries: Forward plus backward passes that an attack may spend on an image; None for no

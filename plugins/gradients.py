@@ -26,7 +26,9 @@ def norm(a: ep.Tensor) -> ep.Tensor:
 
 def is_class(outputs: ep.Tensor, classes: ep.Tensor) -> ep.Tensor:
     """The one-hot mask ``(N, C)`` of ``classes`` ``(N,)``, made on the device of ``outputs``."""
-    return classes.expand_dims(-1) == ep.arange(classes, outputs.shape[-1]).expand_dims(0)
+    # One dtype: eagerpy cannot compare two of them on TensorFlow with NumPy 2.
+    every = ep.arange(classes, outputs.shape[-1]).astype(classes.dtype)
+    return classes.expand_dims(-1) == every.expand_dims(0)
 
 
 def margin(outputs: ep.Tensor, classes: ep.Tensor, targeted: bool = False) -> ep.Tensor:

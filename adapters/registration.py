@@ -26,6 +26,12 @@ _PLACES = [
         ["art.defences.transformer", "art.defences.transformer.evasion"],
     ),
     ("foolart.adapters.art", "art.defences.trainer", "Trainer", ["art.defences.trainer"]),
+    (
+        "foolart.adapters.art",
+        "art.defences.detector.evasion",
+        "EvasionDetector",
+        ["art.defences.detector.evasion"],
+    ),
 ]
 
 _registered: list[tuple[ModuleType, str, type]] = []
@@ -35,7 +41,8 @@ def register() -> list[str]:
     """Make our attacks and defences attributes of the toolkits' modules.
 
     Attacks become ``foolbox.attacks.NAME`` and ``art.attacks.evasion.NAME``, defences
-    ``art.defences.preprocessor.NAME``, ``.transformer.NAME`` and ``.trainer.NAME``. Only what the
+    ``art.defences.preprocessor.NAME``, ``.transformer.NAME``, ``.trainer.NAME`` and
+    ``.detector.evasion.NAME``. Only what the
     installed toolkits and frameworks can serve is registered. Calling it again changes nothing.
 
     Returns:

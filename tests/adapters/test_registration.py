@@ -25,6 +25,11 @@ def test_classes_are_where_users_look_for_them():
     assert foolbox.attacks.BoundaryProjectionAttack is ours
     assert art.attacks.evasion.BoundaryProjection is foolart.adapters.art.BoundaryProjection
     assert art.attacks.evasion.FoolboxAttack is foolart.adapters.art.FoolboxAttack
+    defences, faces = art.defences, foolart.adapters.art
+    assert defences.preprocessor.BitDepthReduction is faces.BitDepthReduction
+    assert defences.transformer.evasion.PatchReplacementTransformer is (
+        faces.PatchReplacementTransformer
+    )
     assert {"foolbox.attacks.Quantized", "art.attacks.evasion.LagrangianQuantization"} <= {*names}
     assert not hasattr(art.attacks.evasion, "ArtModel")
     assert not any("BridgedAttack" in name or "NativeAttack" in name for name in names)

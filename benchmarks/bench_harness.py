@@ -180,11 +180,10 @@ def workers(options: argparse.Namespace) -> None:
 
 def memory(options: argparse.Namespace) -> None:
     code = (
-        "import sys, resource; sys.argv = ['bench', 'x']\n"
         "from pathlib import Path; from foolart.evaluation import evaluate, Scenario\n"
         "f = Path({folder!r}); s = Scenario.load(f / 's.toml')\n"
         "evaluate(s, f / 'r', report=False)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
+        "print(int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) / 1024)\n"
     )
     for images in (100, 1000, 4000):
         with tempfile.TemporaryDirectory() as name:

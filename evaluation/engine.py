@@ -173,13 +173,10 @@ def _here(scenario: Scenario) -> bool:
 def finished(store: Store, plan: Plan) -> set[str]:
     """The units that are finished; damaged ones are put aside."""
     done = store.finished() & {unit.name for unit in plan.units}
-    for name in sorted(done):
-        try:
-            store.read_unit(name)
-        except Damaged:
-            store.drop_unit(name)
-            done.discard(name)
-    return done
+    damaged = {name for name in done if not store.is_sound(name)}
+    for name in damaged:
+        store.drop_unit(name)
+    return done - damaged
 
 
 def work(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -125,8 +126,8 @@ def _without(table: dict[str, Any]) -> dict[str, Any]:
 
 def _collect(store: Store, scenario: Scenario, plan: Plan, environment: dict[str, Any]) -> Results:
     requested = {line: None for unit in plan.units for line in comparisons(scenario, unit)}
-    records: list[Record] = []
-    curves: list[Curve] = []
+    records: dict[Comparison, list[Record]] = {line: [] for line in requested}
+    curves: dict[Comparison, list[Curve]] = {line: [] for line in requested}
     troubles: dict[Comparison, Counter[str]] = defaultdict(Counter)
     costs: dict[Comparison, list[Any]] = defaultdict(lambda: [0, 0.0, 0, {}])
     traces: dict[str, None] = {}
@@ -145,9 +146,10 @@ def _collect(store: Store, scenario: Scenario, plan: Plan, environment: dict[str
             continue
         done += not body["broken"]
         traces |= dict.fromkeys(body["traces"])
-        records += _records(lines, body)
+        for variant, found in _records(lines, body).items():
+            records[lines[variant]] += found
         if "raw" in lines and not unit.source:
-            curves += [
+            curves[lines["raw"]] += [
                 Curve(lines["raw"], unit.start + k, tuple(queries), tuple(distances))
                 for k, queries, distances in body["curves"]
             ]
@@ -161,12 +163,13 @@ def _collect(store: Store, scenario: Scenario, plan: Plan, environment: dict[str
         for line, (images, seconds, peak, notes) in costs.items()
     ]
     order = {line: number for number, line in enumerate(requested)}
+    image = operator.attrgetter("image")
     return Results(
         folder=store.folder,
         scenario=scenario,
         requested=tuple(requested),
-        records=tuple(sorted(records, key=lambda r: (order[r.comparison], r.image))),
-        curves=tuple(sorted(curves, key=lambda c: (order[c.comparison], c.image))),
+        records=tuple(r for found in records.values() for r in sorted(found, key=image)),
+        curves=tuple(c for found in curves.values() for c in sorted(found, key=image)),
         timings=tuple(sorted(timings, key=lambda t: order[t.comparison])),
         errors=errors,
         traces=tuple(traces),
@@ -176,18 +179,18 @@ def _collect(store: Store, scenario: Scenario, plan: Plan, environment: dict[str
     )
 
 
-def _records(lines: dict[str, Comparison], body: dict[str, Any]) -> list[Record]:
+def _records(lines: dict[str, Comparison], body: dict[str, Any]) -> dict[str, list[Record]]:
     columns = dict(body["columns"])
     del columns["row"]
     variants = columns.pop("variant")
     for name in ("distance", "distance_linf"):
         columns[name] = [math.nan if value is None else value for value in columns[name]]
     names = [field.name for field in fields(Record) if field.name in columns]
-    constant = {variant: line._asdict() for variant, line in lines.items()}
-    return [
-        Record(**constant[variant], **dict(zip(names, values, strict=True)))
-        for variant, *values in zip(variants, *(columns[name] for name in names), strict=True)
-    ]
+    found: dict[str, list[Record]] = {variant: [] for variant in lines}
+    for variant, *values in zip(variants, *(columns[name] for name in names), strict=True):
+        row = dict(zip(names, values, strict=True))
+        found[variant].append(Record(**lines[variant]._asdict(), **row))
+    return found
 
 
 def _add_costs(

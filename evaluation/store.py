@@ -82,15 +82,28 @@ class Store:
         Raises:
             Damaged: If the file is not what :meth:`write_unit` wrote.
         """
-        path = self._unit(name) if self._unit(name).exists() else self._broken(name)
+        for path in (self._unit(name), self._broken(name)):
+            text = self._checked(path)
+            if text is not None:
+                body: dict[str, Any] = json.loads(text)
+                return body
+        return None
+
+    def is_sound(self, name: str) -> bool:
+        """Whether a work unit has a result, and it is what :meth:`write_unit` wrote."""
+        try:
+            return self._checked(self._unit(name)) is not None
+        except Damaged:
+            return False
+
+    def _checked(self, path: Path) -> bytes | None:
         try:
             checksum, _, text = path.read_bytes().partition(b"\n")
         except FileNotFoundError:
             return None
         if hashlib.sha256(text).hexdigest().encode() != checksum:
             raise Damaged(f"{path} is damaged")
-        body: dict[str, Any] = json.loads(text)
-        return body
+        return text
 
     def finished(self) -> set[str]:
         """The names of all work units that have a result, damaged or not."""

@@ -18,7 +18,7 @@ class Best:
 
     Attributes:
         r: The perturbations ``(N, ...)``, in encoded units; zero where nothing was found.
-        distance: Their L2 norms ``(N,)``; infinite where nothing was found.
+        distance: Their norms ``(N,)``, L2 unless given; infinite where nothing was found.
     """
 
     r: ep.Tensor
@@ -34,9 +34,17 @@ class Best:
         """Whether an adversarial has been seen, ``(N,)``."""
         return self.distance < ep.inf
 
-    def where_closer(self, r: ep.Tensor, adversarial: ep.Tensor) -> Best:
-        """Take over the perturbations that are adversarial ``(N,)`` and shorter than the best."""
-        distance = norm(r)
+    def where_closer(
+        self, r: ep.Tensor, adversarial: ep.Tensor, distance: ep.Tensor | None = None
+    ) -> Best:
+        """Take over the perturbations that are adversarial ``(N,)`` and shorter than the best.
+
+        Args:
+            r: Perturbations ``(N, ...)``, in encoded units.
+            adversarial: Which of them are adversarial, ``(N,)``.
+            distance: Their norms ``(N,)``, the same norm every time; by default L2.
+        """
+        distance = norm(r) if distance is None else distance
         better = ep.logical_and(adversarial, distance < self.distance)
         return Best(
             ep.where(atleast_kd(better, r.ndim), r, self.r),

@@ -1,0 +1,213 @@
+"""Minimum-norm attacks that are born on the levels of digital images."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import eagerpy as ep
+import numpy as np
+from foolbox.attacks.base import raise_if_kwargs
+from foolbox.distances import l2, linf
+from foolbox.models import Model
+
+from foolart.plugins.box import Box, check_levels, rint
+from foolart.plugins.gradients import Score, is_class, margin, value_and_gradient
+from foolart.plugins.integer import Aim, Bracket, Lattice, LinfLattice
+
+from .best import Best
+from .masked import Masked
+from .problem import CheckedMinimizationAttack, Problem
+
+T = TypeVar("T")
+
+
+class IntegerMinimumNormAttack(CheckedMinimizationAttack):
+    """The closest adversarial among 8-bit images, in L2, by rounding a scaled gradient.
+
+    Under a linear model the shortest integer perturbation is ``round(c h)``, clipped to the box,
+    with h the negative gradient of the margin and one number c an image. So instead of rounding
+    small continuous steps, this attack keeps an average h of the gradients, and finds c in closed
+    form such that the newest gradient predicts success. Its last forwards bisect c with h fixed.
+    Every image that the model sees is a digital one, and the closest adversarial so far is kept.
+
+    The class to reach is committed to at the start: among the ``candidates`` with the largest
+    scores, the one that the linear model at the original reaches at the smallest distance. On
+    inputs of up to 32 elements that first perturbation is exactly the optimum of the linear model.
+
+    An input that is misclassified already, or for which nothing was found (as where the
+    gradient vanishes), comes back untouched.
+
+    Args:
+        steps: Number of gradients; those for the choice of the class are among them.
+        forwards: Number of forwards after them.
+        candidates: Number of classes to choose from, one gradient each; by default a sixth of the
+            steps, from 1 to 8. A targeted attack has no choice.
+        levels: Number of levels between the bounds, ends included (256 for 8 bits); the originals
+            lie on them.
+
+    When called, the attack takes, beside Foolbox's arguments:
+
+    - ``mask``: elements may change only where it is true or positive. A tensor of the inputs'
+      framework that broadcasts to them.
+    - ``weights``: positive weights of the elements in the norm that is minimized, sqrt(sum of
+      weights * difference^2), so that the perturbation hides where they are small, such as
+      :func:`foolart.plugins.visibility.noise_visibility` of the inputs. A tensor as above.
+
+    Raises:
+        ValueError: If a parameter is outside its range, or if inputs, labels, mask, weights or
+            model do not fit.
+    """
+
+    distance = l2
+    _lattice: type[Lattice] = Lattice
+
+    def __init__(
+        self,
+        *,
+        steps: int = 20,
+        forwards: int = 8,
+        candidates: int | None = None,
+        levels: int = 256,
+    ):
+        if steps < 1:
+            raise ValueError(f"expected steps >= 1, got {steps}")
+        if forwards < 0:
+            raise ValueError(f"expected forwards >= 0, got {forwards}")
+        if candidates is not None and not 1 <= candidates <= steps:
+            raise ValueError(f"expected candidates from 1 to steps = {steps}, got {candidates}")
+        if levels is None:
+            raise ValueError(
+                "expected levels to be an integer from 2 to 65536, got None: this attack is made "
+                "for digital images; use BoundaryProjectionAttack(levels=None) for other inputs"
+            )
+        check_levels(levels)
+        self.steps = steps
+        self.forwards = forwards
+        self.candidates = candidates
+        self.levels = levels
+
+    def run(
+        self,
+        model: Model,
+        inputs: T,
+        criterion: Any,
+        *,
+        early_stop: float | None = None,
+        mask: Any = None,
+        weights: Any = None,
+        **kwargs: Any,
+    ) -> T:
+        """Run the attack; see :class:`foolbox.attacks.base.MinimizationAttack` and above."""
+        raise_if_kwargs(kwargs)
+        originals, restore_type = ep.astensor_(inputs)
+        masked = None
+        if mask is not None:
+            model = masked = Masked(model, originals, _like(originals, "mask", mask) != 0)
+        if weights is not None:
+            weights = _positive("weights", _like(originals, "weights", weights))
+        problem = Problem.of(model, originals, criterion)
+        del inputs, criterion, early_stop, kwargs
+
+        box = problem.box(self.levels)
+        x = rint(box.encode(originals))
+        lattice = self._lattice.of(x, box.top, weights)
+
+        aim, rival, best, spent = self._choose(problem, box, x, lattice)
+        score = _towards(problem, box, rival)
+        for k in range(self.steps - spent):
+            (loss, adversarial, lead, _), g = value_and_gradient(score, x + aim.D)
+            best = best.where_closer(aim.D, adversarial, lattice.length(aim.D))
+            aim = aim.corrected(-g, ep.where(adversarial, lead, loss), k, best.found)
+
+        bracket = Bracket.unknown(aim.c)
+        for _ in range(self.forwards):
+            _, adversarial = problem.judge(box, x + aim.D)
+            best = best.where_closer(aim.D, adversarial, lattice.length(aim.D))
+            bracket, c = bracket.narrowed(aim.c, adversarial)
+            aim = aim.at(c)
+
+        images = best.images(problem, box, x)
+        if masked is not None:
+            images = masked.compose(images)
+        result: T = restore_type(images)
+        return result
+
+    def _choose(
+        self, problem: Problem, box: Box, x: ep.Tensor, lattice: Lattice
+    ) -> tuple[Aim, ep.Tensor | None, Best, int]:
+        # The first aim, at the class that is nearest in the linear model at the originals; that
+        # class, or None if targeted; which originals are adversarial; the number of gradients.
+        (lead, adversarial, _, outputs), g = value_and_gradient(_towards(problem, box, None), x)
+        best = Best.none(x).where_closer(ep.zeros_like(x), adversarial)
+        aim = Aim.first(lattice, -g, lead)
+        if problem.targeted:
+            return aim, None, best, 1
+        candidates = self.candidates or max(1, min(8, self.steps // 6))
+        candidates = min(candidates, outputs.shape[-1] - 1)
+        own = is_class(outputs, problem.classes)
+        others = ep.where(own, ep.full_like(outputs, -ep.inf), outputs)
+        rivals = others.topk(candidates, sorted=True)[1]
+        rival, cost = rivals[:, 0], aim.cost(-g, lead)
+        for j in range(1, candidates):
+            (loss, *_), g = value_and_gradient(_towards(problem, box, rivals[:, j]), x)
+            another = Aim.first(lattice, -g, loss)
+            closer = another.cost(-g, loss) < cost
+            cost = ep.where(closer, another.cost(-g, loss), cost)
+            aim = another.where(closer, aim)
+            rival = ep.where(closer, rivals[:, j], rival)
+        return aim, rival, best, candidates
+
+
+class LinfIntegerMinimumNormAttack(IntegerMinimumNormAttack):
+    """The closest adversarial among 8-bit images, in L_inf, by whole levels along a sign.
+
+    As :class:`IntegerMinimumNormAttack`, with c levels along the sign of the averaged gradient,
+    which is the optimum under a linear model. Parameters and arguments are the same; ``weights``
+    are those of max(weights * abs(difference)).
+    """
+
+    distance = linf
+    _lattice = LinfLattice
+
+
+def _towards(problem: Problem, box: Box, rival: ep.Tensor | None) -> Score:
+    # The lead over one rival class, or over the nearest of all, or the target's deficit.
+    def score(k: ep.Tensor) -> tuple[ep.Tensor, ...]:
+        outputs, adversarial = problem.judge(box, k)
+        lead = margin(outputs, problem.classes, problem.targeted)
+        if rival is None:
+            return lead, adversarial, lead, outputs
+        own, other = is_class(outputs, problem.classes), is_class(outputs, rival)
+        zero = ep.zeros_like(outputs)
+        loss = (ep.where(own, outputs, zero) - ep.where(other, outputs, zero)).sum(axis=-1)
+        return loss, adversarial, lead, outputs
+
+    return score
+
+
+def _like(x: ep.Tensor, name: str, values: Any) -> ep.Tensor:
+    values = ep.astensor(values)
+    if type(values) is not type(x):
+        raise ValueError(
+            f"expected {name} of the framework of the inputs, {type(x).__name__}, got "
+            f"{type(values).__name__}"
+        )
+    try:
+        fits = np.broadcast_shapes(values.shape, x.shape) == x.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"expected {name} to broadcast to the inputs {tuple(x.shape)}, got shape "
+            f"{tuple(values.shape)}"
+        )
+    return values
+
+
+def _positive(name: str, values: ep.Tensor) -> ep.Tensor:
+    if not bool(ep.logical_and(values > 0, values < ep.inf).all().item()):
+        raise ValueError(
+            f"expected {name} to be positive and finite, got values from {values.min().item()} to "
+            f"{values.max().item()}: use mask for elements that must not change"
+        )
+    return values

@@ -45,7 +45,9 @@ def defend(model: Model, defence: nn.Module | Mapping[str, nn.Module]) -> Defend
     own = defences.pop(INPUT, None)
     if not defences:
         return DefendedModel(model, own, nn.ModuleList([own] if own is not None else []))
-    guarded = guard(_network(model), defences)
+    if not isinstance(model, PyTorchModel):
+        raise _unreachable(model)
+    guarded = guard(network_of(model), defences)
     inner = copy.copy(model)
     # Foolbox keeps a closure around the network, which only its constructor can make.
     inner._model = PyTorchModel(guarded, bounds=model.bounds, device=model.device)._model
@@ -101,14 +103,25 @@ def defended(defence: nn.Module, x: Any, lower: float, upper: float) -> Any:
     return defence((x - lower) / (upper - lower)) * (upper - lower) + lower
 
 
-def _network(model: Model) -> nn.Module:
+def network_of(model: Model) -> nn.Module:
+    """The network inside a :class:`foolbox.PyTorchModel`, or inside a defended one.
+
+    Raises:
+        ValueError: If there is none to be found.
+    """
+    if isinstance(model, DefendedModel):
+        return network_of(model.model)
     network = None
     if isinstance(model, PyTorchModel):
         network = inspect.getclosurevars(model._model).nonlocals.get("model")
     if not isinstance(network, nn.Module):
-        raise ValueError(
-            "expected a foolbox.PyTorchModel to defend layers of its network, got "
-            f"{type(model).__name__}: protect the network itself with "
-            "foolart.plugins.guard.guard(network, defences) before building the model"
-        )
+        raise _unreachable(model)
     return network
+
+
+def _unreachable(model: Model) -> ValueError:
+    return ValueError(
+        "expected a foolbox.PyTorchModel to reach the layers of its network, got "
+        f"{type(model).__name__}: protect the network itself with "
+        "foolart.plugins.guard.guard(network, defences) before building the model"
+    )

@@ -237,3 +237,20 @@ def test_observer_sees_inputs_and_gradients(classify, batch):
     ((x, g),) = seen
     np.testing.assert_array_equal(x, batch[0])
     np.testing.assert_array_equal(g, expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_stays_on_the_device(classify, batch, pipeline):
+    on_host = ArtModel(classify(*PIPELINES[pipeline](), preprocessing=(0.3, 0.5)))
+    x, y = map(torch.from_numpy, batch)
+    expected = on_host(x)
+    classifier = classify(*PIPELINES[pipeline](), preprocessing=(0.3, 0.5), device_type="gpu")
+    classifier.set_params(model=copy.deepcopy(classifier._model).cuda())
+    model = ArtModel(classifier)
+    outputs = model(x.cuda().requires_grad_())
+    assert outputs.is_cuda
+    assert model.from_numpy(batch[0]).raw.is_cuda
+    np.testing.assert_allclose(outputs.detach().cpu(), expected, atol=1e-4)
+    success = foolbox.attacks.LinfPGD(steps=3)(model, x.cuda(), y.cuda(), epsilons=0.3)[2]
+    assert success.is_cuda

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "AdversarialTraining": "adversarial_training",
     "ArtModel": "bridge",
     "BilateralFilter": "preprocessors",
     "BitDepthReduction": "preprocessors",
@@ -27,6 +28,7 @@ _HOMES = {
     "SmoothBoundaryProjection": "smooth_boundary_projection",
     "SmoothCarliniWagner": "smooth_carlini_wagner",
     "SmoothProjectedGradientDescent": "smooth_projected_gradient_descent",
+    "StepLeastLikely": "adversarial_training",
     "art_attack": "from_art",
 }
 _EXTRAS = {"art": "art", "torch": "torch", "faiss": "patches", "safetensors": "patches"}

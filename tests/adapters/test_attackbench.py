@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import foolbox
 import pytest
 
@@ -38,7 +40,7 @@ class Bench(torch.nn.Module):
     ids=["minimizes", "has a budget"],
 )
 def test_it_runs_as_attackbench_runs_it(digits, attack, limit):
-    bench = Bench(digits.net, limit).eval()
+    bench = Bench(copy.deepcopy(digits.net), limit).eval()
     run = for_attackbench(attack)
     found = run(
         model=bench, inputs=digits.images, labels=digits.labels, targeted=False, targets=None

@@ -21,8 +21,10 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import eagerpy as ep
@@ -30,7 +32,7 @@ import foolbox
 import torch
 from torch import nn
 
-from foolart.evaluation.randomness import seeded_rows
+from foolart.evaluation.randomness import row_seed, seeded_rows
 from foolart.plugins.gradients import margin, value_and_gradient
 from foolart.plugins.randomised import Randomised, is_random
 
@@ -89,15 +91,15 @@ def attacked(model: Any, defence: nn.Module | None, threat: str, *, draws: int =
     return View(model, defence, gradient=GRADIENTS[threat], draws=draws if eot else 1)
 
 
-def judged(
-    model: Any, defence: nn.Module | None, seeds: Sequence[int] = (), *, draws: int = JUDGE_DRAWS
-) -> Any:
-    """A defended model as the judge asks it: a random one by its mean over the same draws always.
+def judged(model: Any, defence: nn.Module | None, *, draws: int = JUDGE_DRAWS) -> Any:
+    """A defended model as the judge asks it: a random one by its mean over draws.
+
+    An input's draws derive from its pixels, so that equal inputs always get equal answers, in
+    whatever batch.
 
     Args:
         model: The Foolbox model, defended.
         defence: A module that holds the defence.
-        seeds: One seed for each input, so that its draws do not depend on its place in the batch.
         draws: Number of draws.
 
     Returns:
@@ -105,7 +107,7 @@ def judged(
     """
     if defence is None or not is_random(defence):
         return model
-    return View(model, defence, draws=draws, start=JUDGE_START, seeds=seeds)
+    return View(model, defence, draws=draws, fixed=True)
 
 
 class View(foolbox.models.base.Model):
@@ -117,9 +119,7 @@ class View(foolbox.models.base.Model):
         gradient: The backward pass: see :class:`foolart.plugins.filters.Filter`. Modules that do
             not offer it keep theirs.
         draws: Number of draws to average over.
-        start: The draw that every call begins with; None for fresh ones.
-        seeds: One seed for each input, for draws that belong to the input; empty for draws that
-            belong to its place.
+        fixed: Whether an input's draws derive from its pixels, instead of being fresh.
 
     Attributes:
         draws: Passes through the network that a call costs.
@@ -132,13 +132,11 @@ class View(foolbox.models.base.Model):
         *,
         gradient: str | None = None,
         draws: int = 1,
-        start: int | None = None,
-        seeds: Sequence[int] = (),
+        fixed: bool = False,
     ) -> None:
         self.model, self.defence = model, defence
-        self.gradient, self.draws, self.start = gradient, draws, start
-        self.seeds = list(seeds)
-        if start is None:
+        self.gradient, self.draws, self.fixed = gradient, draws, fixed
+        if not fixed:
             for module in self._randomised():
                 module.reset()
 
@@ -156,12 +154,17 @@ class View(foolbox.models.base.Model):
     def __call__(self, inputs: Any) -> Any:
         """The outputs for inputs ``(N, ...)``: logits, or mean log-probabilities, ``(N, C)``."""
         x, restore_type = ep.astensor_(inputs)
-        with self._backward(), self._draws(len(x)):
+        with self._backward(), self._draws(x.raw):
             if self.draws == 1:
                 return restore_type(ep.astensor(self.model(x.raw)))
-            outputs = [torch.log_softmax(self.model(x.raw), 1) for _ in range(self.draws)]
-        mean = torch.logsumexp(torch.stack(outputs), 0) - torch.tensor(float(self.draws)).log()
+            mean = self._log_probabilities(x.raw) - math.log(self.draws)
+            # One after the other: the order in which torch.logsumexp adds depends on a row's place.
+            for _ in range(self.draws - 1):
+                mean = torch.logaddexp(mean, self._log_probabilities(x.raw) - math.log(self.draws))
         return restore_type(ep.astensor(mean))
+
+    def _log_probabilities(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.log_softmax(self.model(x), 1)
 
     @contextmanager
     def _backward(self) -> Iterator[None]:
@@ -176,18 +179,18 @@ class View(foolbox.models.base.Model):
                 module.gradient = gradient
 
     @contextmanager
-    def _draws(self, rows: int) -> Iterator[None]:
-        if self.start is None:
+    def _draws(self, x: torch.Tensor) -> Iterator[None]:
+        if not self.fixed:
             yield
             return
         modules = self._randomised()
         before = [module.draw for module in modules]
-        # Seeds beyond the first rows belong to padding; others' inputs have none.
-        own = seeded_rows(self.start, self.seeds) if rows == len(self.seeds) else nullcontext()
+        rows = x.detach().cpu().numpy()
+        seeds = [row_seed(JUDGE_START, hashlib.sha256(row.tobytes()).hexdigest()) for row in rows]
         try:
             for module in modules:
-                module.reset(self.start)
-            with own:
+                module.reset(JUDGE_START)
+            with seeded_rows(JUDGE_START, seeds):
                 yield
         finally:
             for module, draw in zip(modules, before, strict=True):

@@ -120,12 +120,15 @@ def test_the_judge_is_deterministic_and_leaves_the_attack_its_draws(x):
     assert torch.equal(view(x), second)
 
 
-def test_a_verdict_does_not_depend_on_the_other_images(x):
+def test_a_verdict_depends_on_the_image_alone(x):
     model, module = defended(GaussianNoise(0.1))
-    together = judged(model, module, [5, 6, 7, 8])(x)
-    order = [2, 0]
-    some = judged(model, module, [7, 5])(x[order])
-    assert torch.equal(some, together[order])
+    judge = judged(model, module)
+    together = judge(x)
+    assert torch.equal(judge(x[[2, 0]]), together[[2, 0]])
+    twins = judge(torch.cat([x[:1], x[:1]]))
+    assert torch.equal(twins[0], twins[1])
+    other = judge((x + 1 / 255).clamp(0, 1))
+    assert not torch.equal(other, together)
 
 
 def test_a_deterministic_defence_is_judged_as_it_is():

@@ -111,6 +111,10 @@ def test_sign_test_in_closed_form():
     assert sign_test(5, 0) == pytest.approx(2 / 2**5)
     assert sign_test(6, 1) == pytest.approx(2 * (1 + 7) / 2**7)
     assert sign_test(0, 0) == sign_test(3, 3) == 1
+    stats = pytest.importorskip("scipy.stats")
+    for wins, losses in ((7, 2), (2, 7), (600, 500), (4, 5)):
+        expected = stats.binomtest(wins, wins + losses).pvalue
+        assert sign_test(wins, losses) == pytest.approx(expected, rel=1e-9)
 
 
 def test_signed_ranks_treat_failures_as_the_largest_differences():

@@ -17,18 +17,16 @@ PADDINGS = ("zeros", "reflect")
 CHARBONNIER = 1e-6
 
 
-class DepthwiseBlur(nn.Module):
-    """A blur of every channel on its own, of the size of its input.
+class Blur(nn.Module):
+    """A fixed blur of every channel on its own, of the size of its input.
 
-    The same module blurs images, the paper's baseline.
+    The paper's filter after a layer; on images, its baseline.
 
     Args:
-        channels: Number of channels.
         size: Height and width of the kernel, odd: 3, 5 or 7 in the paper.
         kernel: ``"box"``, all weights equal, or ``"gaussian"`` with a standard deviation of a
             quarter of the size. Weights sum to 1.
-        padding: ``"zeros"`` or ``"reflect"``; a map must then be larger than half the kernel.
-        trainable: Whether the weights are parameters, as under the L_inf penalty, or fixed.
+        padding: ``"zeros"``, or ``"reflect"`` for maps larger than half the kernel.
 
     Raises:
         ValueError: For an even or too small size, an unknown kernel or padding.
@@ -36,44 +34,52 @@ class DepthwiseBlur(nn.Module):
 
     weight: torch.Tensor
 
-    def __init__(
-        self,
-        channels: int,
-        size: int = 5,
-        *,
-        kernel: str = "box",
-        padding: str = "zeros",
-        trainable: bool = False,
-    ) -> None:
+    def __init__(self, size: int = 5, kernel: str = "box", padding: str = "zeros") -> None:
         super().__init__()
         if size < 1 or size % 2 == 0:
             raise ValueError(f"expected an odd size of the blur kernel, got {size!r}")
         for name, value, known in (("kernel", kernel, KERNELS), ("padding", padding, PADDINGS)):
             if value not in known:
                 raise ValueError(f"expected {name} to be one of {known}, got {value!r}")
-        weight = _window(size, kernel).expand(channels, 1, size, size).clone()
-        if trainable:
-            self.weight = nn.Parameter(weight)
-        else:
-            self.register_buffer("weight", weight)
+        self.register_buffer("weight", _window(size, kernel))
         self.padding = padding
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Blur maps ``(N, channels, H, W)``.
+        """Blur maps ``(N, K, H, W)``.
+
+        Raises:
+            ValueError: If there are no such maps.
+        """
+        _check_maps(x)
+        return _depthwise(x, self.weight.expand(x.shape[1], 1, -1, -1), self.padding)
+
+
+class DepthwiseBlur(nn.Module):
+    """A blur whose weights are learnt, under :func:`linf_penalty`; at first a box.
+
+    Args:
+        channels: Number of channels.
+        size: Height and width of the kernels, odd.
+        padding: ``"zeros"`` or ``"reflect"``.
+
+    Raises:
+        ValueError: As :class:`Blur`.
+    """
+
+    def __init__(self, channels: int, size: int = 5, padding: str = "zeros") -> None:
+        super().__init__()
+        box = Blur(size, padding=padding).weight
+        self.weight = nn.Parameter(box.expand(channels, 1, size, size).clone())
+        self.padding = padding
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Filter maps ``(N, channels, H, W)``.
 
         Raises:
             ValueError: If there are other channels, or no maps at all.
         """
-        if x.ndim != 4 or x.shape[1] != len(self.weight):
-            raise ValueError(
-                f"expected feature maps (N, {len(self.weight)}, H, W) to blur, got shape "
-                f"{tuple(x.shape)}: name a convolutional layer"
-            )
-        half = self.weight.shape[-1] // 2
-        if self.padding == "zeros":
-            return F.conv2d(x, self.weight, padding=half, groups=len(self.weight))
-        x = F.pad(x, (half, half, half, half), mode="reflect")
-        return F.conv2d(x, self.weight, groups=len(self.weight))
+        _check_maps(x, len(self.weight))
+        return _depthwise(x, self.weight, self.padding)
 
 
 def linf_penalty(weight: torch.Tensor) -> torch.Tensor:
@@ -141,3 +147,18 @@ def _window(size: int, kernel: str) -> torch.Tensor:
         line = torch.exp(-(position**2) / (2 * (size / 4) ** 2))
     window = torch.outer(line, line)
     return window / window.sum()
+
+
+def _depthwise(x: torch.Tensor, weight: torch.Tensor, padding: str) -> torch.Tensor:
+    half = weight.shape[-1] // 2
+    if padding == "zeros":
+        return F.conv2d(x, weight, padding=half, groups=len(weight))
+    return F.conv2d(F.pad(x, (half,) * 4, mode="reflect"), weight, groups=len(weight))
+
+
+def _check_maps(x: torch.Tensor, channels: int | None = None) -> None:
+    if x.ndim != 4 or x.shape[1] != (channels or x.shape[1]):
+        raise ValueError(
+            f"expected feature maps (N, {channels or 'K'}, H, W) to blur, got shape "
+            f"{tuple(x.shape)}: name a convolutional layer"
+        )

@@ -9,6 +9,7 @@ from scipy.ndimage import convolve, gaussian_filter1d, uniform_filter
 torch = pytest.importorskip("torch")
 
 from foolart.plugins.blurnet import (  # noqa: E402
+    Blur,
     DepthwiseBlur,
     high_frequency_energy,
     linf_penalty,
@@ -24,14 +25,16 @@ def maps():
 @pytest.mark.parametrize("size", [1, 3, 5, 7])
 @pytest.mark.parametrize(("padding", "mode"), [("zeros", "constant"), ("reflect", "mirror")])
 def test_a_box_blur_is_that_of_scipy(maps, size, padding, mode):
-    blur = DepthwiseBlur(4, size, padding=padding).double()
+    blur = Blur(size, padding=padding).double()
     expected = uniform_filter(maps.numpy(), (0, 0, size, size), mode=mode)
     np.testing.assert_allclose(blur(maps), expected, atol=1e-7)
     assert not list(blur.parameters())
+    trainable = DepthwiseBlur(4, size, padding).double()
+    torch.testing.assert_close(trainable(maps), blur(maps))
 
 
 def test_a_gaussian_blur_is_that_of_scipy(maps):
-    blur = DepthwiseBlur(4, 5, kernel="gaussian").double()
+    blur = Blur(5, "gaussian").double()
     impulse = np.zeros(5)
     impulse[2] = 1
     line = gaussian_filter1d(impulse, 5 / 4, mode="constant", radius=2)
@@ -40,7 +43,7 @@ def test_a_gaussian_blur_is_that_of_scipy(maps):
 
 
 def test_a_trainable_blur_starts_as_a_box():
-    blur = DepthwiseBlur(3, 3, trainable=True)
+    blur = DepthwiseBlur(3, 3)
     assert [p.shape for p in blur.parameters()] == [(3, 1, 3, 3)]
     torch.testing.assert_close(blur.weight, torch.full((3, 1, 3, 3), 1 / 9))
     blur(torch.rand(1, 3, 4, 4)).sum().backward()
@@ -55,11 +58,14 @@ def test_bad_blurs_are_refused(maps):
         ({"padding": "same"}, "padding"),
     ]:
         with pytest.raises(ValueError, match=message):
-            DepthwiseBlur(3, **options)
+            Blur(**options)
     with pytest.raises(ValueError, match=r"feature maps \(N, 3, H, W\).*\(2, 4, 9, 7\)"):
         DepthwiseBlur(3).double()(maps)
-    with pytest.raises(ValueError, match="convolutional"):
-        DepthwiseBlur(3)(torch.rand(2, 3))
+    with pytest.raises(ValueError, match="odd size"):
+        DepthwiseBlur(3, 2)
+    for blur in (Blur(), DepthwiseBlur(3)):
+        with pytest.raises(ValueError, match="convolutional"):
+            blur(torch.rand(2, 3))
 
 
 def test_the_linf_penalty_is_least_for_a_box():

@@ -17,6 +17,7 @@ from foolart.plugins.integer import Aim, Bracket, Lattice, LinfLattice
 from .best import Best
 from .masked import Masked
 from .problem import CheckedMinimizationAttack, Problem
+from .weighting import Weights, check_weights, weights_of
 
 T = TypeVar("T")
 
@@ -44,14 +45,14 @@ class IntegerMinimumNormAttack(CheckedMinimizationAttack):
             steps, from 1 to 8. A targeted attack has no choice.
         levels: Number of levels between the bounds, ends included (256 for 8 bits); the originals
             lie on them.
+        weights: Weights of the elements in the norm that is minimized, sqrt(sum of weights *
+            difference^2): ``None`` for L2; ``"visibility"`` spares flat areas, where a change of
+            +-1 shows (see :func:`~foolart.plugins.visibility.noise_visibility`); or a function from
+            originals in [0, 1], ``(N, ...)``, to positive weights, both eagerpy tensors of that
+            shape. Distances and epsilons remain Foolbox's.
 
-    When called, the attack takes, beside Foolbox's arguments:
-
-    - ``mask``: elements may change only where it is true or positive. A tensor of the inputs'
-      framework that broadcasts to them.
-    - ``weights``: positive weights of the elements in the norm that is minimized, sqrt(sum of
-      weights * difference^2), so that the perturbation hides where they are small, such as
-      :func:`foolart.plugins.visibility.noise_visibility` of the inputs. A tensor as above.
+    Calls take one argument beside Foolbox's: ``mask``, a tensor that broadcasts to the inputs.
+    Elements where it is 0 or false do not change.
 
     Raises:
         ValueError: If a parameter is outside its range, or if inputs, labels, mask, weights or
@@ -68,6 +69,7 @@ class IntegerMinimumNormAttack(CheckedMinimizationAttack):
         forwards: int = 8,
         candidates: int | None = None,
         levels: int = 256,
+        weights: str | Weights | None = None,
     ):
         if steps < 1:
             raise ValueError(f"expected steps >= 1, got {steps}")
@@ -81,10 +83,12 @@ class IntegerMinimumNormAttack(CheckedMinimizationAttack):
                 "for digital images; use BoundaryProjectionAttack(levels=None) for other inputs"
             )
         check_levels(levels)
+        check_weights(weights)
         self.steps = steps
         self.forwards = forwards
         self.candidates = candidates
         self.levels = levels
+        self.weights = weights
 
     def run(
         self,
@@ -94,7 +98,6 @@ class IntegerMinimumNormAttack(CheckedMinimizationAttack):
         *,
         early_stop: float | None = None,
         mask: Any = None,
-        weights: Any = None,
         **kwargs: Any,
     ) -> T:
         """Run the attack; see :class:`foolbox.attacks.base.MinimizationAttack` and above."""
@@ -102,14 +105,13 @@ class IntegerMinimumNormAttack(CheckedMinimizationAttack):
         originals, restore_type = ep.astensor_(inputs)
         masked = None
         if mask is not None:
-            model = masked = Masked(model, originals, _like(originals, "mask", mask) != 0)
-        if weights is not None:
-            weights = _positive("weights", _like(originals, "weights", weights))
+            model = masked = Masked(model, originals, _changeable(originals, mask))
         problem = Problem.of(model, originals, criterion)
         del inputs, criterion, early_stop, kwargs
 
         box = problem.box(self.levels)
         x = rint(box.encode(originals))
+        weights = weights_of(self.weights, problem, x / box.top)
         lattice = self._lattice.of(x, box.top, weights)
 
         aim, rival, best, spent = self._choose(problem, box, x, lattice)
@@ -162,8 +164,8 @@ class LinfIntegerMinimumNormAttack(IntegerMinimumNormAttack):
     """The closest adversarial among 8-bit images, in L_inf, by whole levels along a sign.
 
     As :class:`IntegerMinimumNormAttack`, with c levels along the sign of the averaged gradient,
-    which is the optimum under a linear model. Parameters and arguments are the same; ``weights``
-    are those of max(weights * abs(difference)).
+    which is the optimum under a linear model. Parameters are the same; ``weights`` are those of
+    max(weights * abs(difference)).
     """
 
     distance = linf
@@ -185,29 +187,20 @@ def _towards(problem: Problem, box: Box, rival: ep.Tensor | None) -> Score:
     return score
 
 
-def _like(x: ep.Tensor, name: str, values: Any) -> ep.Tensor:
-    values = ep.astensor(values)
-    if type(values) is not type(x):
+def _changeable(x: ep.Tensor, mask: Any) -> ep.Tensor:
+    mask = ep.astensor(mask)
+    if type(mask) is not type(x):
         raise ValueError(
-            f"expected {name} of the framework of the inputs, {type(x).__name__}, got "
-            f"{type(values).__name__}"
+            f"expected a mask of the framework of the inputs, {type(x).__name__}, got "
+            f"{type(mask).__name__}"
         )
     try:
-        fits = np.broadcast_shapes(values.shape, x.shape) == x.shape
+        fits = np.broadcast_shapes(mask.shape, x.shape) == x.shape
     except ValueError:
         fits = False
     if not fits:
         raise ValueError(
-            f"expected {name} to broadcast to the inputs {tuple(x.shape)}, got shape "
-            f"{tuple(values.shape)}"
+            f"expected a mask that broadcasts to the inputs {tuple(x.shape)}, got shape "
+            f"{tuple(mask.shape)}"
         )
-    return values
-
-
-def _positive(name: str, values: ep.Tensor) -> ep.Tensor:
-    if not bool(ep.logical_and(values > 0, values < ep.inf).all().item()):
-        raise ValueError(
-            f"expected {name} to be positive and finite, got values from {values.min().item()} to "
-            f"{values.max().item()}: use mask for elements that must not change"
-        )
-    return values
+    return mask != 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import eagerpy as ep
-from foolbox.attacks.base import AttackWithDistance, MinimizationAttack, T, get_channel_axis
+from foolbox.attacks.base import AttackWithDistance, MinimizationAttack, T
 from foolbox.distances import Distance
 from foolbox.models import Model
 
@@ -19,13 +19,11 @@ from foolart.plugins.quantization import (
     quantize_gradient,
     round_to_grid,
 )
-from foolart.plugins.visibility import noise_visibility
 
 from .problem import Problem, check_call, check_outputs, criterion_of
+from .weighting import Weights, check_weights, weights_of
 
 METHODS = ("lagrangian", "rounding", "distortion", "gradient")
-
-Weights = Callable[[ep.Tensor], ep.Tensor]
 
 
 class Quantized(AttackWithDistance):
@@ -107,10 +105,7 @@ class Quantized(AttackWithDistance):
             raise ValueError(f"expected margin to be finite and >= 0, got {margin}")
         if bisections is not None and not bisections >= 0:
             raise ValueError(f"expected bisections to be None or >= 0, got {bisections}")
-        if not (weights is None or weights == "visibility" or callable(weights)):
-            raise ValueError(
-                f"expected weights to be None, 'visibility' or a function, got {weights!r}"
-            )
+        check_weights(weights)
         searches = (search, margin, bisections, weights) != ("model", 0, None, None)
         if searches and method != "lagrangian":
             raise ValueError(
@@ -195,24 +190,10 @@ class Quantized(AttackWithDistance):
             lead = margin(outputs, problem.classes, problem.targeted)
             return ep.logical_and(adversarial, lead <= -self.margin)
 
-        weights = self._weights(problem, original / box.top)
+        weights = weights_of(self.weights, problem, original / box.top)
         quantizer = LagrangianQuantizer(original, perturbed, gradient, weights, box.noise)
         levels, _ = quantizer.search(fools, self.bisections)
         return levels
-
-    def _weights(self, problem: Problem, original: ep.Tensor) -> ep.Tensor | None:
-        if self.weights is None:
-            return None
-        if self.weights == "visibility":
-            return noise_visibility(original, _channel_axis(problem.model, original))
-        assert callable(self.weights)
-        weights = self.weights(original)
-        if weights.shape != original.shape or not bool((weights > 0).all().item()):
-            raise ValueError(
-                f"expected weights to return positive numbers of shape {original.shape}, got shape "
-                f"{weights.shape} and a smallest value of {weights.min().item()}"
-            )
-        return weights
 
     def _clip(self, box: Box, x: ep.Tensor, images: ep.Tensor, epsilon: float) -> ep.Tensor:
         near = self.distance(x, images) <= epsilon + 1e-3 * box.step
@@ -232,17 +213,3 @@ class Quantized(AttackWithDistance):
             images = ep.where(atleast_kd(lost, images.ndim), problem.x, images)
             success = judge(images)
         return images, success
-
-
-def _channel_axis(model: Model, images: ep.Tensor) -> int:
-    axis = get_channel_axis(model, images.ndim)
-    if axis is not None:
-        return int(axis)
-    first, last = images.shape[1] in (1, 3), images.shape[-1] in (1, 3)
-    if images.ndim != 4 or first == last:
-        raise ValueError(
-            "expected weights='visibility' to be used with images (N, C, H, W) or (N, H, W, C), "
-            f"got shape {images.shape} and a model without data_format: pass a function that knows "
-            "the layout, e.g. functools.partial(noise_visibility, channel_axis=3)"
-        )
-    return 1 if first else 3

@@ -14,6 +14,7 @@ from foolart.adapters.foolbox import (
     LinfIntegerMinimumNormAttack,
     QuantizedDDNAttack,
 )
+from foolart.plugins.visibility import noise_visibility
 from tests.networks import Digits, Linear
 
 torch = pytest.importorskip("torch")
@@ -221,24 +222,31 @@ def test_mask(digits: Digits) -> None:
 
 @pytest.mark.parametrize("make", BOTH)
 def test_weights_move_the_perturbation(digits: Digits, make: type[Any]) -> None:
-    weights = torch.ones(8, 8)
-    weights[:, :4] = 9
-    run = make().run
-    plain = run(digits.model(), digits.images, digits.labels) - digits.images
-    weighted = run(digits.model(), digits.images, digits.labels, weights=weights) - digits.images
-    assert (digits.net(digits.images + weighted).argmax(dim=1) != digits.labels).all()
-    power = 2 if make is IntegerMinimumNormAttack else np.inf
+    weights = torch.ones(1, 8, 8)
+    weights[..., :4] = 9
 
-    def measure(r: Any) -> Any:
-        w = weights.sqrt() if power == 2 else weights
-        return torch.linalg.vector_norm((r * w).flatten(1), ord=power, dim=1)
+    def measure(factor: float | None) -> Any:
+        attack = make(weights=factor and (lambda x: ep.astensor(weights * factor) + 0 * x))
+        r = attack.run(digits.model(), digits.images, digits.labels) - digits.images
+        assert (digits.net(digits.images + r).argmax(dim=1) != digits.labels).all()
+        if make is IntegerMinimumNormAttack:
+            return (r * weights.sqrt()).flatten(1).norm(dim=1)
+        return (r * weights).flatten(1).abs().amax(dim=1)
 
-    assert (measure(weighted) < measure(plain)).float().mean() > 0.9
+    assert (measure(1) < measure(None)).float().mean() > 0.9
     # A common factor changes nothing.
-    scaled = run(digits.model(), digits.images, digits.labels, weights=weights * 1024)
-    torch.testing.assert_close(
-        measure(scaled - digits.images), measure(weighted), rtol=1e-2, atol=0
+    torch.testing.assert_close(measure(1024), measure(1), rtol=1e-2, atol=0)
+
+
+def test_hides_where_the_image_is_busy(digits: Digits) -> None:
+    visibility = noise_visibility(ep.astensor(digits.images)).raw
+    plain, hidden = (
+        IntegerMinimumNormAttack(weights=w).run(digits.model(), digits.images, digits.labels)
+        - digits.images
+        for w in (None, "visibility")
     )
+    share = [(r.square() * visibility).sum() / r.square().sum() for r in (plain, hidden)]
+    assert share[1] < 0.7 * share[0]
 
 
 def test_misclassified_inputs_come_back_untouched(digits: Digits) -> None:
@@ -306,13 +314,33 @@ def test_forward_and_backward_passes(digits: Digits, targeted: bool) -> None:
     assert calls == [True] * 12 + [False] * 5
 
 
+def test_steps_do_not_wait_for_the_device(digits: Digits, monkeypatch: Any) -> None:
+    reads = []
+    for name in ("item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__"):
+        real = getattr(torch.Tensor, name)
+
+        def reading(tensor: Any, *args: Any, real: Any = real, **kwargs: Any) -> Any:
+            reads.append(real)
+            return real(tensor, *args, **kwargs)
+
+        monkeypatch.setattr(torch.Tensor, name, reading)
+
+    def count(**parameters: Any) -> int:
+        reads.clear()
+        IntegerMinimumNormAttack(**parameters).run(digits.model(), digits.images, digits.labels)
+        return len(reads)
+
+    assert count(steps=2, candidates=1, forwards=0) > 0  # the checks at the door
+    assert count(steps=2, candidates=1, forwards=0) == count(steps=20, candidates=4, forwards=8)
+
+
 def test_leaves_the_caller_and_the_model_alone(digits: Digits) -> None:
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)).train()
     with pytest.warns(UserWarning, match="training mode"):
         model = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
     x, labels, mask = digits.images.clone(), digits.labels.clone(), torch.ones(8, 8)
     state = torch.get_rng_state()
-    IntegerMinimumNormAttack()(model, x, labels, epsilons=[0.1, None], mask=mask, weights=mask)
+    IntegerMinimumNormAttack()(model, x, labels, epsilons=[0.1, None], mask=mask)
     assert torch.equal(x, digits.images)
     assert torch.equal(labels, digits.labels)
     assert torch.equal(mask, torch.ones(8, 8))
@@ -355,6 +383,7 @@ def test_epsilons_and_repeat(digits: Digits) -> None:
         ({"candidates": 21}, "candidates from 1 to steps = 20"),
         ({"levels": None}, "digital images"),
         ({"levels": 1}, "levels to be None"),
+        ({"weights": "smooth"}, "weights to be None, 'visibility' or a function"),
     ],
 )
 def test_parameters_are_checked(parameters: dict[str, Any], message: str) -> None:
@@ -369,18 +398,16 @@ def test_inputs_are_checked(digits: Digits) -> None:
         digits.images,
         digits.labels,
     )
-    ones = torch.ones(8, 8)
-    wrong: list[tuple[dict[str, Any], str]] = [
-        ({"mask": torch.ones(7, 8)}, r"mask to broadcast to the inputs \(16, 1, 8, 8\)"),
-        ({"mask": torch.ones(16, 3, 8, 8)}, "mask to broadcast"),
-        ({"mask": np.ones((8, 8))}, "mask of the framework of the inputs, PyTorchTensor"),
-        ({"weights": ones * 0}, "weights to be positive and finite"),
-        ({"weights": ones * torch.nan}, "weights to be positive and finite"),
-        ({"weights": torch.ones(7, 8)}, "weights to broadcast"),
+    wrong: list[tuple[Any, str]] = [
+        (torch.ones(7, 8), r"mask that broadcasts to the inputs \(16, 1, 8, 8\)"),
+        (torch.ones(16, 3, 8, 8), "mask that broadcasts"),
+        (np.ones((8, 8)), "mask of the framework of the inputs, PyTorchTensor"),
     ]
-    for arguments, message in wrong:
+    for mask, message in wrong:
         with pytest.raises(ValueError, match=message):
-            attack(model, x, labels, epsilons=None, **arguments)
+            attack(model, x, labels, epsilons=None, mask=mask)
+    with pytest.raises(ValueError, match="expected weights to return positive numbers"):
+        IntegerMinimumNormAttack(weights=ep.zeros_like)(model, x, labels, epsilons=None)
     with pytest.raises(ValueError, match="on the grid of 256 levels"):
         attack(model, x * 0.999, labels, epsilons=None)
     with pytest.raises(ValueError, match="unsupported criterion"):

@@ -131,7 +131,8 @@ class ActivationMap(nn.Module):
     Args:
         network: The undefended network, images ``(B, C, H, W)`` in [0, 1] to logits. It is used in
             evaluation mode and put back.
-        features: Name of the module whose output ``(B, F, h, w)`` is pooled globally.
+        features: Name of the module whose output ``(B, F, h, w)``, the last if it runs more than
+            once, is pooled globally.
         classifier: Name of the linear layer ``(classes, F)`` after the pooling.
         top: k, 5 in the paper.
 
@@ -177,7 +178,7 @@ class ActivationMap(nn.Module):
         order = logits.topk(min(self.top, logits.shape[1]), dim=1).indices
         shares = 0.5 ** torch.arange(1, order.shape[1] + 1, device=x.device)
         weights = (layer.weight.detach()[order] * shares[:, None]).sum(1)
-        maps = torch.einsum("bf,bfhw->bhw", weights, kept[0])[:, None]
+        maps = torch.einsum("bf,bfhw->bhw", weights, kept[-1])[:, None]
         maps = F.interpolate(maps, x.shape[2:], mode="bilinear", align_corners=False)[:, 0]
         low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
         return (maps - low) / (high - low).clamp(min=torch.finfo(maps.dtype).tiny)

@@ -155,6 +155,20 @@ def test_the_activation_map_is_the_weighted_sum_of_class_maps():
     assert len(net.features._forward_hooks) == 0
 
 
+def test_a_module_that_runs_twice_counts_when_it_runs_last():
+    class Twice(Net):
+        def __init__(self):
+            super().__init__()
+            self.act = torch.nn.ReLU()
+
+        def forward(self, x):
+            return self.head(self.act(self.features(self.act(x))).mean((2, 3)))
+
+    x = images()
+    expected = ActivationMap(Twice(), "features", "head")(x)
+    torch.testing.assert_close(ActivationMap(Twice(), "act", "head")(x), expected)
+
+
 def test_the_activation_map_is_no_part_of_what_is_trained_or_saved():
     defence = PixelDeflection(activation=ActivationMap(Net(), "features", "head"))
     assert defence.state_dict() == {}

@@ -24,6 +24,7 @@ _HOMES = {
     "PatchReplacement": "patch_replacement",
     "PatchReplacementTransformer": "patch_replacement",
     "PixelDeflection": "preprocessors",
+    "PreprocessorModule": "preprocessor_module",
     "QuantizedDDN": "quantized_ddn",
     "SmoothBoundaryProjection": "smooth_boundary_projection",
     "SmoothCarliniWagner": "smooth_carlini_wagner",

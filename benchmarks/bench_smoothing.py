@@ -8,6 +8,7 @@ images: Foolbox's L2CarliniWagnerAttack, our C&W without smoothing (an equally l
 A step's time is the difference of a long run and a short one, so that the factor and the first
 forward pass, which come once a batch, do not count; the ratios are medians over interleaved runs.
 The parameters of the networks are frozen: Foolbox's attack would compute their gradients, too.
+With one thread on the CPU, time is that of the processor: other programs do not count.
 """
 
 from __future__ import annotations
@@ -158,7 +159,8 @@ def seconds(function: Callable[[], object], device: torch.device) -> float:
     def now() -> float:
         if device.type == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter()
+        alone = device.type == "cpu" and torch.get_num_threads() == 1
+        return time.process_time() if alone else time.perf_counter()
 
     start = now()
     function()

@@ -305,7 +305,10 @@ def _inverse(matrices: Any) -> Any:
 
 
 def _round(values: Any, dtype: Any) -> Any:
-    return ep.astensor(values).astype(dtype).raw
+    if isinstance(values, np.ndarray):
+        return values.astype(dtype, order="C")
+    # LAPACK leaves columns together; products read rows faster.
+    return values.to(dtype).contiguous()
 
 
 def _join(chunks: list[Factor]) -> Factor:

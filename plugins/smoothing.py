@@ -88,13 +88,15 @@ class GuidedSmoothing:
         if steps < 1:
             raise ValueError(f"expected steps to be at least 1, got {steps!r}")
         x = ep.astensor(originals)
+        if isinstance(x, ep.PyTorchTensor):
+            x = ep.astensor(x.raw.detach())
         check_images(x, channel_axis)
         self.alpha = float(alpha)
         self.per_channel = per_channel
         self.channel_axis = channel_axis
         self.shape = x.shape
         features = self._to_graphs(x if "float64" in str(x.dtype) else x.float32())
-        self._dummy = features[:1, :1, :1, :1]
+        self._dummy = ep.zeros(features, (1,))
         # Weights span hundreds of decades: they are made in float64, which JAX may not have.
         if not isinstance(x, ep.PyTorchTensor):
             features = ep.astensor(np.asarray(features.numpy()))

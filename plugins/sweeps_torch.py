@@ -37,7 +37,10 @@ class Pixels:
 
     def gather(self) -> Tensor:
         """Read the pixels from the workspace into the rows."""
-        torch.cat(self.views, -1, out=self.joined)
+        if len(self.views) == 1:
+            self.joined.copy_(self.views[0])
+        else:
+            torch.cat(self.views, -1, out=self.joined)
         return self.rows
 
     def scatter(self) -> None:
@@ -90,8 +93,9 @@ class TorchSweeps:
         if self.channels != f.shape[1]:
             self._allocate(f.shape[1])
         with torch.no_grad(), exact_products(f):
-            # Pixels beyond the image must not keep what an earlier solve, perhaps of NaN, left.
-            self.grid.zero_()
+            # What lies beyond the image must not keep what an earlier solve, perhaps of NaN, left.
+            for padding in self.outside:
+                padding.zero_()
             self.image.copy_(f.raw)
             self._up()
             self._down()
@@ -131,11 +135,16 @@ class TorchSweeps:
         self.channels = channels
         self.grid = root.new_zeros((len(root), channels, height + 1, width + 1))
         self.image = self.grid[:, :, 1 : tiling.height + 1, 1 : tiling.width + 1]
+        after = (self.grid[:, :, tiling.height + 1 :], self.grid[..., tiling.width + 1 :])
+        self.outside = [
+            lines for lines in (self.grid[:, :, 0], self.grid[..., 0], *after) if lines.numel()
+        ]
         self.leaf, *self.levels = [self._level(index) for index in range(tiling.depth)]
         block = self.leaf.x.joined
         self.edges = (block[..., 0, :], block[..., -1, :], block[..., 0], block[..., -1])
         lengths = [line.shape[-1] for line in self.leaf.ring.views]
-        self.coupling = torch.split(self.factor.coupling.unsqueeze(3), lengths, -1)
+        parts = torch.split(self.factor.coupling.unsqueeze(3), lengths, -1)
+        self.coupling = [part.contiguous() for part in parts]
         whole = self._regions(height, width)[:, 0, 0]
         last = (whole[..., -1, 1:-1], whole[..., 1:-1, -1], whole[..., -1, -1:])
         self.last_f, self.last_x = (Pixels(*_cross(whole), *last) for _ in range(2))

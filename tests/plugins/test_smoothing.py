@@ -289,7 +289,8 @@ def test_a_solve_leaves_no_trace() -> None:
     x = to_torch(picture(1, 3, 30, 30))
     z = to_torch(noise(x.numpy()))
     originals, copy = x.clone(), z.clone()
-    smoothing = GuidedSmoothing(x)
+    smoothing = GuidedSmoothing(x.requires_grad_())
+    assert not smoothing(z).requires_grad
     r = smoothing(z)
     kept = r.clone()
     smoothing(torch.full_like(z, torch.nan))

@@ -10,6 +10,7 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import eagerpy as ep
@@ -94,16 +95,33 @@ class Step:
         if box.levels is None:
             return self._candidate(self.t, r, d)
         low, high = self.t_min, self.t_max
+        rounded_length = self._rounded_length(r, d)
         for _ in range(BISECTIONS):
             t = (low + high) / 2
-            reached = norm(rint(self._candidate(t, r, d))) > self.epsilon
+            reached = rounded_length(t) > self.epsilon
             low, high = ep.where(reached, low, t), ep.where(reached, t, high)
         return self._candidate(ep.where(self.a == 0, low, high), r, d)
 
     def _candidate(self, t: ep.Tensor, r: ep.Tensor, d: ep.Tensor) -> ep.Tensor:
-        of_r = atleast_kd(self.a + t * (1 - self.a), r.ndim)
-        of_d = atleast_kd(self.b + t * self.c, r.ndim)
+        of_r, of_d = self._multiples(t, r.ndim)
         return of_r * r + of_d * d
+
+    def _multiples(self, t: ep.Tensor, ndim: int) -> tuple[ep.Tensor, ep.Tensor]:
+        of_r, of_d = self.a + t * (1 - self.a), self.b + t * self.c
+        return atleast_kd(of_r, ndim), atleast_kd(of_d, ndim)
+
+    def _rounded_length(self, r: ep.Tensor, d: ep.Tensor) -> Callable[[ep.Tensor], ep.Tensor]:
+        """The length of the rounded candidate as a function of t; on PyTorch in one buffer."""
+        if not isinstance(r, ep.PyTorchTensor):
+            return lambda t: norm(rint(self._candidate(t, r, d)))
+        buffer = r.raw.new_empty(r.shape)
+
+        def rounded_length(t: ep.Tensor) -> ep.Tensor:
+            of_r, of_d = self._multiples(t, r.ndim)
+            buffer.copy_(r.raw).mul_(of_r.raw).addcmul_(d.raw, of_d.raw).round_()
+            return norm(ep.astensor(buffer))
+
+        return rounded_length
 
 
 @dataclass(frozen=True)

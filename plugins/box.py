@@ -84,8 +84,9 @@ class Box:
             k: Encoded values.
             dtype: The dtype to return, by default that of ``k``.
         """
-        if self.upper - self.lower != self.top:
-            k = k * (self.upper - self.lower) / self.top
+        span = self.upper - self.lower
+        if span != self.top:
+            k = (k if span == 1 else k * span) / self.top
         x = k if self.lower == 0 else k + self.lower
         return x if dtype is None or x.dtype == dtype else x.astype(dtype)
 

@@ -21,6 +21,8 @@ def inner(a: ep.Tensor, b: ep.Tensor) -> ep.Tensor:
 
 def norm(a: ep.Tensor) -> ep.Tensor:
     """Per-sample L2 norms: a tensor ``(N, ...)`` to ``(N,)``."""
+    if isinstance(a, ep.PyTorchTensor):  # without a tensor of squares
+        return ep.astensor(a.raw.flatten(1).norm(dim=1))
     return ep.norms.l2(a.reshape((len(a), -1)), axis=-1)
 
 

@@ -35,8 +35,6 @@ FACES = {
     "BoundaryProjection": ({"max_iter": 15}, {"gamma_min": 1.5}, "gamma_min between 0 and 1"),
     "IntegerMinimumNorm": ({"max_iter": 10}, {"candidates": 0}, "candidates from 1 to steps"),
     "LinfIntegerMinimumNorm": ({"max_iter": 10}, {"forwards": -1}, "forwards >= 0"),
-    "IntegerMinimumNorm": ({"max_iter": 15}, {"levels": 1}, "levels"),
-    "LinfIntegerMinimumNorm": ({"max_iter": 15}, {"levels": 1}, "levels"),
     "QuantizedDDN": ({"max_iter": 15}, {"quantization": "none"}, "'rounding' or 'lagrangian'"),
 }
 

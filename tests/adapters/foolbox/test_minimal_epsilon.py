@@ -63,7 +63,7 @@ def test_on_a_linear_model_it_finds_the_true_distance(bounds):
 def test_images_share_calls_and_each_sees_as_many_as_promised():
     model, x, y, _ = torch_network(10)
     attack = Recorded()
-    images, _, success = MinimalEpsilon(attack)(model, x, y, epsilons=None)
+    _, _, success = MinimalEpsilon(attack)(model, x, y, epsilons=None)
     assert success.all()
     assert attack.calls[0][1] == 10  # all at once
     assert sum(count for _, count in attack.calls) == 10 * 10

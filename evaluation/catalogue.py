@@ -13,6 +13,7 @@ from typing import Any
 import foolbox
 
 from foolart.evaluation import baselines
+from foolart.evaluation.attack_names import BUILT_IN, GRADIENT_FREE, MENDED, OURS, WHOLE_BATCH
 from foolart.evaluation.models import import_object
 from foolart.evaluation.specs import Spec, nearest
 
@@ -58,80 +59,6 @@ class BuiltAttack:
     gradients: bool
 
 
-# name: class in foolart.adapters.foolbox
-OURS = {
-    "boundary-projection": "BoundaryProjectionAttack",
-    "quantized-ddn": "QuantizedDDNAttack",
-    "smooth-cw": "SmoothCarliniWagnerAttack",
-    "smooth-pgd-l2": "SmoothL2ProjectedGradientDescentAttack",
-    "smooth-boundary-projection": "SmoothBoundaryProjectionAttack",
-    "integer-minimum-norm": "IntegerMinimumNormAttack",
-}
-# name: class in foolart.evaluation.baselines
-MENDED = {"cw": "CarliniWagner", "ead": "ElasticNet", "fmn": "FastMinimumNorm"}
-# name: class in foolbox.attacks
-BUILT_IN = {
-    "adam-pgd-l2": "L2AdamProjectedGradientDescentAttack",
-    "adam-pgd-linf": "LinfAdamProjectedGradientDescentAttack",
-    "bim-l2": "L2BasicIterativeAttack",
-    "bim-linf": "LinfBasicIterativeAttack",
-    "blended-noise": "LinearSearchBlendedUniformNoiseAttack",
-    "blur": "GaussianBlurAttack",
-    "boundary": "BoundaryAttack",
-    "brendel-bethge": "L2BrendelBethgeAttack",
-    "contrast": "BinarySearchContrastReductionAttack",
-    "ddn": "DDNAttack",
-    "deepfool": "L2DeepFoolAttack",
-    "deepfool-linf": "LinfDeepFoolAttack",
-    "fgm": "L2FastGradientAttack",
-    "fgsm": "LinfFastGradientAttack",
-    "fmn-l1": "L1FMNAttack",
-    "fmn-linf": "LInfFMNAttack",
-    "gaussian-noise": "L2RepeatedAdditiveGaussianNoiseAttack",
-    "gen-attack": "GenAttack",
-    "hop-skip-jump": "HopSkipJumpAttack",
-    "inversion": "InversionAttack",
-    "mi-fgm": "L2MomentumIterativeFastGradientMethod",
-    "mi-fgsm": "LinfMomentumIterativeFastGradientMethod",
-    "newtonfool": "NewtonFoolAttack",
-    "pgd-l1": "L1ProjectedGradientDescentAttack",
-    "pgd-l2": "L2ProjectedGradientDescentAttack",
-    "pgd-linf": "LinfProjectedGradientDescentAttack",
-    "pointwise": "PointwiseAttack",
-    "salt-and-pepper": "SaltAndPepperNoiseAttack",
-    "virtual-adversarial": "VirtualAdversarialAttack",
-}
-# Decision- and score-based: no gradients. Their loops stop, shrink or draw for the whole batch.
-GRADIENT_FREE = {
-    "BinarySearchContrastReductionAttack",
-    "BinarizationRefinementAttack",
-    "BoundaryAttack",
-    "GaussianBlurAttack",
-    "GenAttack",
-    "HopSkipJumpAttack",
-    "InversionAttack",
-    "L2RepeatedAdditiveGaussianNoiseAttack",
-    "LinearSearchBlendedUniformNoiseAttack",
-    "PointwiseAttack",
-    "SaltAndPepperNoiseAttack",
-    "SpatialAttack",
-}
-WHOLE_BATCH = {
-    "BoundaryAttack",
-    "GenAttack",
-    "HopSkipJumpAttack",
-    "L0BrendelBethgeAttack",
-    "L1BrendelBethgeAttack",
-    "L2BrendelBethgeAttack",
-    "L2DeepFoolAttack",
-    "LinfDeepFoolAttack",
-    "LinfinityBrendelBethgeAttack",
-    "LinearSearchBlendedUniformNoiseAttack",
-    "PointwiseAttack",
-    "SaltAndPepperNoiseAttack",
-}
-
-
 def attacks() -> dict[str, Entry]:
     """All attacks by name, those of installed packages (``foolart.attacks``) included."""
     found = {name: _foolbox_entry(name, class_name) for name, class_name in BUILT_IN.items()}
@@ -139,8 +66,6 @@ def attacks() -> dict[str, Entry]:
         made = getattr(baselines, class_name)
         found[name] = Entry(name, made, _summary(made), "foolbox, mended")
     for name, class_name in OURS.items():
-        if not hasattr(importlib.import_module("foolart.adapters.foolbox"), class_name):
-            continue
         found[name] = Entry(name, _ours(class_name), _summary(_ours(class_name)), "foolart")
     return {**_plugged("foolart.attacks"), **found}
 
@@ -155,7 +80,8 @@ def build_attack(what: Spec) -> BuiltAttack:
 
     Args:
         what: A name of :func:`attacks`, ``foolbox:CLASS`` for a class of Foolbox as shipped,
-            ``package.module:Class``, or a Foolbox attack as an object.
+            ``art:CLASS`` for one of ART, ``package.module:Class``, or a Foolbox attack as an
+            object.
 
     Raises:
         ValueError: For an unknown name or parameter, or a value that the attack refuses.
@@ -170,7 +96,7 @@ def build_attack(what: Spec) -> BuiltAttack:
     for name, value in params.items():
         if name.endswith("attack") and isinstance(value, str):
             params[name] = build_attack(Spec.parse(value, "attack")).attack
-    if "distance" in _accepted(entry):
+    if "distance" in _accepted(entry) or "distance" in params:
         # Foolbox's attacks that minimize in no particular norm have to be told one.
         distance = params.get("distance", "l2")
         if distance not in ("l0", "l1", "l2", "linf"):
@@ -214,6 +140,9 @@ def _attack_entry(name: str) -> Entry:
         if rest not in classes:
             raise nearest("attack", name, [f"foolbox:{key}" for key in classes])
         return _foolbox_entry(name, rest)
+    if family == "art" and rest:
+        # ART draws from NumPy's generator and stops for the whole batch: each image alone.
+        return Entry(name, _art(rest), "", "art", alone=True)
     if rest:
         return Entry(name, import_object(name, "attack"), "", family)
     known = attacks()
@@ -226,6 +155,25 @@ def _attack_entry(name: str) -> Entry:
     if _plain(name) not in by_plain:
         raise nearest("attack", name, known, "See `foolart list attacks`.")
     return by_plain[_plain(name)]
+
+
+def _art(name: str) -> Callable[..., Any]:
+    try:
+        from art.attacks import evasion
+
+        from foolart.adapters.art import art_attack
+    except ImportError as error:
+        raise ValueError(
+            f'attack art:{name} needs ART ({error}): pip install "foolart[art]"'
+        ) from error
+    if not inspect.isclass(getattr(evasion, name, None)):
+        classes = [key for key, value in vars(evasion).items() if inspect.isclass(value)]
+        raise nearest("attack", f"art:{name}", [f"art:{key}" for key in classes])
+
+    def build(**params: Any) -> Any:
+        return art_attack(name, **params)
+
+    return build
 
 
 def _plain(name: str) -> str:

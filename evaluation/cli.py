@@ -257,6 +257,7 @@ def _attacks() -> Listing:
     ]
     more = [
         ("foolbox:CLASS", "foolbox", "Any class of foolbox.attacks as shipped, defects included"),
+        ("art:CLASS", "art", "Any class of art.attacks.evasion, as a Foolbox attack"),
         ("package.module:Class", "yours", "Any Foolbox attack that can be imported"),
     ]
     return ("name", "from", "what it is"), rows + more

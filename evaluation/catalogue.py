@@ -61,7 +61,11 @@ class BuiltAttack:
 
 def attacks() -> dict[str, Entry]:
     """All attacks by name, those of installed packages (``foolart.attacks``) included."""
-    found = {name: _foolbox_entry(name, class_name) for name, class_name in BUILT_IN.items()}
+    found = {
+        name: _foolbox_entry(name, class_name)
+        for name, class_name in BUILT_IN.items()
+        if hasattr(foolbox.attacks, class_name)  # older releases of Foolbox have fewer
+    }
     for name, class_name in MENDED.items():
         made = getattr(baselines, class_name)
         found[name] = Entry(name, made, _summary(made), "foolbox, mended")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -33,3 +34,15 @@ def digits() -> Digits:
     from tests.networks import train_digits
 
     return train_digits()
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out the files that cannot be imported without PyTorch, where it is missing."""
+    if importlib.util.find_spec("torch") or collection_path.suffix != ".py":
+        return None
+    return "\nimport torch\n" in collection_path.read_text() or None
+
+
+def pytest_report_header() -> str:
+    there = importlib.util.find_spec("torch")
+    return "PyTorch: " + ("there" if there else "missing, test files that import it are left out")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
@@ -91,6 +92,6 @@ for make in (lambda: foolart.adapters.ArtModel, lambda: foolart.adapters.art.Foo
 
 
 def test_unknown_names():
-    for module in (foolart.adapters, foolart.adapters.art):
+    for module in map(importlib.import_module, ("foolart.adapters", "foolart.adapters.art")):
         with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
             module.Nothing  # noqa: B018

@@ -141,6 +141,7 @@ def _plan(store: Store, scenario: Scenario, progress: Progress) -> Plan:
 def _compute(store: Store, scenario: Scenario, plan: Plan, progress: Progress) -> None:
     """Compute all units that are missing, own ones first, then those that read their results."""
     store.clean()
+    scenario = _on_every_gpu(scenario)
     done = finished(store, plan)
     if done != {unit.name for unit in plan.units}:
         _objects(scenario)
@@ -164,6 +165,13 @@ def _objects(scenario: Scenario) -> None:
                     f"{KINDS[kind]} {spec.label!r} is a Python object, which other processes do "
                     "not have: name it as package.module:function, or compute with workers = 0"
                 )
+
+
+def _on_every_gpu(scenario: Scenario) -> Scenario:
+    """One worker for each visible GPU, unless a number of workers, or one GPU, was asked for."""
+    count = torch.cuda.device_count() if scenario.device == "cuda" and _here(scenario) else 0
+    objects = any(spec.value is not None for kind in KINDS for spec in getattr(scenario, kind))
+    return scenario.with_(workers=count) if count > 1 and not objects else scenario
 
 
 def _here(scenario: Scenario) -> bool:

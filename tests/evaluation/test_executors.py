@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 pytest.importorskip("tomli_w")
 
-from foolart.evaluation import evaluate
+from foolart.evaluation import evaluate  # noqa: E402
 
 
 def contents(folder):
@@ -55,3 +55,18 @@ def test_a_missing_cluster_engine_is_named(what, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(ValueError, match=r'needs submitit: pip install "foolart\[cluster\]"'):
         evaluate({**what, "run": {"executor": "slurm", "workers": 2}}, tmp_path / "r")
+
+
+def test_every_visible_gpu_gets_a_worker(what, digits, monkeypatch):
+    from foolart.evaluation import engine, executors
+    from foolart.evaluation.scenario import Scenario
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    scenario = Scenario.of({**what, "device": "cuda"})
+    assert engine._on_every_gpu(scenario).run.workers == 3
+    assert engine._on_every_gpu(scenario.with_(workers=2)).run.workers == 2
+    assert engine._on_every_gpu(scenario.with_(device="cuda:1")).run.workers == 0
+    assert engine._on_every_gpu(Scenario.of(what)).run.workers == 0
+    here = scenario.with_(models=[("net", digits.net)])
+    assert engine._on_every_gpu(here).run.workers == 0
+    assert executors._devices("cuda", 4) == ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]

@@ -11,7 +11,9 @@ from typing import Any
 _HOMES = {
     "Results": "results",
     "Scenario": "scenario",
+    "changes": "reporting.report",
     "evaluate": "engine",
+    "report": "reporting.report",
     "resume": "engine",
 }
 

@@ -1,4 +1,4 @@
-"""The leaderboard as Markdown and as LaTeX, and the columns that all its forms share."""
+"""The leaderboard: its order, and the columns that all its forms share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from foolart.evaluation.reporting import words
-from foolart.evaluation.reporting.contents import Contents, Cost
+from foolart.evaluation.reporting.contents import Cost
 from foolart.evaluation.summary import Row, Summary, Task
 
 
@@ -105,51 +105,6 @@ def _score(name: str) -> Column:
     )
 
 
-def markdown(contents: Contents) -> str:
-    """The leaderboard as Markdown (``summary.md``): results only, so that it repeats exactly."""
-    summary = contents.summary
-    shown = columns(summary)
-    parts = [f"# {contents.title}"]
-    for task, rows in by_task(summary).items():
-        parts.append(f"## {words.task(task)}\n\n{counted(rows)}")
-        table = [
-            [column.head for column in shown],
-            ["---" if column.text else "---:" for column in shown],
-            *([column.cell(row, None) for column in shown] for row in rows),
-        ]
-        parts.append("\n".join(f"| {' | '.join(map(_pipe, cells))} |" for cells in table))
-    return "\n\n".join([*parts, note(summary)]) + "\n"
-
-
-def latex(contents: Contents) -> str:
-    """The leaderboard as LaTeX tables, in the style of booktabs."""
-    shown = [column for column in columns(contents.summary) if column.head != "flags"]
-    parts = [r"% needs \usepackage{booktabs}"]
-    for task, rows in by_task(contents.summary).items():
-        body = []
-        for row, first in sections(rows):
-            cells = [_latex(column.cell(row, None)) for column in shown]
-            mark = r"\textsuperscript{!}" if words.flags(row) else ""
-            body.append(r"\midrule " * first + " & ".join([cells[0] + mark, *cells[1:]]) + r" \\")
-        flagged = [f"{words.attack(row.line)}: {words.flags(row)}" for row in rows]
-        flagged = [text for text, row in zip(flagged, rows, strict=True) if words.flags(row)]
-        marks = rf" \textsuperscript{{!}} {_latex('; '.join(flagged))}." if flagged else ""
-        lines = [
-            r"\begin{table}",
-            rf"\caption{{{_latex(words.task(task))}. {_latex(counted(rows))}{marks}}}",
-            rf"\begin{{tabular}}{{ll{'r' * (len(shown) - 2)}}}",
-            r"\toprule",
-            " & ".join(column.latex for column in shown) + r" \\",
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-        ]
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
-
-
 def note(summary: Summary) -> str:
     """What the columns mean, in one paragraph."""
     return (
@@ -179,15 +134,3 @@ def sections(rows: Sequence[Row]) -> list[tuple[Row, bool]]:
         (row, previous is not None and previous.line.digital and not row.line.digital)
         for previous, row in zip(before, rows, strict=False)
     ]
-
-
-def _pipe(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _latex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    special |= {char: f"\\{char}" for char in "&%$#_{}"}
-    special |= {"–": "--", "±": r"$\pm$", "∞": r"$\infty$", "·": r"$\cdot$", "λ": r"$\lambda$"}
-    escaped = "".join(special.get(char, char) for char in text.replace("\n", " "))
-    return escaped.replace(r"Q\_$\lambda$", r"$Q_\lambda$")

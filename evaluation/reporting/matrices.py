@@ -175,7 +175,8 @@ def _defences(title: str, items: Sequence[Robustness]) -> Matrix:
                 ),
             )
         )
-    columns = ("clean", *threats, "worst case", "flags")
+    heads = (words.THREATS.get(threat, threat) for threat in threats)
+    columns = ("clean", *heads, "worst case", "flags")
     corner = f"accuracy % within distance {items[0].budget:g}"
     return Matrix(title, corner, columns, tuple(rows))
 

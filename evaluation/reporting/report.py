@@ -7,7 +7,7 @@ from pathlib import Path
 
 from foolart.evaluation.reporting.changes import Changes, compare
 from foolart.evaluation.reporting.contents import Contents
-from foolart.evaluation.reporting.leaderboard import latex, markdown
+from foolart.evaluation.reporting.documents import latex, markdown
 from foolart.evaluation.reporting.page import page
 from foolart.evaluation.reporting.plot import operating_characteristic
 from foolart.evaluation.reporting.scores import complete

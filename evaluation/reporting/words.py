@@ -9,6 +9,15 @@ from foolart.evaluation.summary import Line, Row, Task
 
 MISSING = "–"
 VARIANTS = {"raw": "raw floats", "rounded": "rounded", "lagrangian": "Q_λ"}
+THREATS = {
+    "transfer": "transfer",
+    "decision": "decision-based",
+    "white-box": "white-box",
+    "true-gradient": "true gradient",
+    "bpda": "BPDA",
+    "bpda-smooth": "BPDA, smooth",
+    "bpda-eot": "BPDA + EOT",
+}
 NORMS = {"l2": "L2", "linf": "L∞"}
 
 
@@ -102,7 +111,7 @@ def variant(name: str) -> str:
 def threat(of: Task | Line) -> str:
     """The threat model, with the source where the adversarials were computed elsewhere."""
     if not of.threat.startswith("transfer"):
-        return of.threat
+        return THREATS.get(of.threat, of.threat)
     # From the same model means from the model without the defence.
     source = "the undefended model" if of.source == of.model else of.source
     return f"{of.threat} from {source}"

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from foolart.evaluation.reporting import leaderboard, words
+from foolart.evaluation.reporting import documents, leaderboard, words
 from foolart.evaluation.reporting.contents import Contents, Cost
 from foolart.evaluation.statistics import Estimate
 from foolart.evaluation.summary import Line
@@ -43,7 +43,7 @@ def rows_of(text: str) -> dict[str, list[str]]:
 
 
 def test_markdown_says_what_the_summary_says(run):
-    text = leaderboard.markdown(run)
+    text = documents.markdown(run)
     found = rows_of(text)
     assert len({len(cells) for cells in found.values()}) == 1
     head = found["attack"]
@@ -70,7 +70,7 @@ def test_the_best_8_bit_result_comes_first_then_raw_ones_then_what_is_missing(ru
 
 
 def test_latex_is_balanced_and_escaped(run):
-    text = leaderboard.latex(run)
+    text = documents.latex(run)
     for name in ("table", "tabular"):
         assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == 1
     assert r"ddn\_100\%" in text
@@ -118,14 +118,14 @@ def test_a_narrow_terminal_cuts_nothing_off(run):
 
 
 def test_perceptual_columns_appear_with_their_scores(run):
-    assert "MAD" not in leaderboard.markdown(run)
+    assert "MAD" not in documents.markdown(run)
     scores = {(row.comparison, row.image): {"mad": 0.5} for row in run.records}
-    found = rows_of(leaderboard.markdown(dataclasses.replace(run, perception=scores)))
+    found = rows_of(documents.markdown(dataclasses.replace(run, perception=scores)))
     assert found["bp|"][found["attack"].index("MAD")] == "0.500"
 
 
 def test_names_survive(contents):
-    assert EVIL.replace("|", "\\|") in leaderboard.markdown(contents)
+    assert EVIL.replace("|", "\\|") in documents.markdown(contents)
 
 
 @pytest.mark.parametrize(
@@ -158,3 +158,15 @@ def test_rates_have_intervals(estimate, text):
 )
 def test_p_values(p, text):
     assert words.p_value(p) == text
+
+
+def test_markdown_has_the_defence_table_too(contents):
+    text = documents.markdown(contents)
+    head = next(line for line in text.splitlines() if line.startswith("| accuracy % within"))
+    assert (
+        head
+        == "| accuracy % within distance 1 | clean | transfer | white-box | BPDA | worst case | flags |"
+    )
+    assert "| jpeg | 100 [61–100] | – | 100 [61–100] | 100 [61–100] | 100 [61–100] |" in text
+    assert "## Transfer" in text
+    assert "## Transfer" not in documents.markdown(Contents(records([0.1])))

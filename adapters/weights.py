@@ -93,7 +93,15 @@ def write_tensors(
         OSError: If the file cannot be written.
     """
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    data = _safetensors().save(whole, metadata=dict(metadata or {}))
+    write_bytes(_safetensors().save(whole, metadata=dict(metadata or {})), path)
+
+
+def write_bytes(data: bytes, path: Path) -> None:
+    """Write a file by renaming a complete one to its place; folders are made.
+
+    Raises:
+        OSError: If the file cannot be written; nothing is left behind.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

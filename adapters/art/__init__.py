@@ -26,6 +26,7 @@ _HOMES = {
     "PixelDeflection": "preprocessors",
     "PreprocessorModule": "preprocessor_module",
     "QuantizedDDN": "quantized_ddn",
+    "RobustPhysicalPerturbations": "robust_physical_perturbations",
     "SmoothBoundaryProjection": "smooth_boundary_projection",
     "SmoothCarliniWagner": "smooth_carlini_wagner",
     "SmoothProjectedGradientDescent": "smooth_projected_gradient_descent",

@@ -94,22 +94,27 @@ class BridgedAttack(EvasionAttack):
         check_inputs(model, ep.astensor(originals))
         classes = self._classes(y, len(originals))
         result = np.empty_like(originals)
-        starts = range(0, len(originals), self.batch_size)
+        size = self._rows_at_once(len(originals))
+        starts = range(0, len(originals), size)
         with model.inference():
             for start in tqdm(starts, type(self).__name__, leave=False, disable=not self.verbose):
-                rows = slice(start, start + self.batch_size)
+                rows = slice(start, start + size)
                 images = model.from_numpy(originals[rows])
                 if classes is None:
                     labels = model(images).argmax(axis=-1)
                 else:
                     labels = model.from_numpy(classes[rows])
                 if self.summary_writer is not None:
-                    model.observer = self._observer(start // self.batch_size, labels.numpy())
+                    model.observer = self._observer(start // size, labels.numpy())
                 mask_ = None if changeable is None else model.from_numpy(changeable[rows])
                 result[rows] = self._attack(attack, model, images, labels, mask_).numpy()
         if self.summary_writer is not None:
             self.summary_writer.reset()
         return result
+
+    def _rows_at_once(self, count: int) -> int:
+        """How many of ``count`` images the Foolbox attack gets in one call."""
+        return self.batch_size
 
     def _attack(
         self, attack: Attack, model: Model, x: ep.Tensor, labels: ep.Tensor, mask: ep.Tensor | None

@@ -38,7 +38,7 @@ class NativeAttack(BridgedAttack):
     def __init_subclass__(cls, **kwargs: Any):
         """Take the parameters over from the Foolbox attack."""
         super().__init_subclass__(**kwargs)
-        theirs = list(signature(cls.foolbox_class).parameters.values())
+        theirs = [p for n, p in signature(cls.foolbox_class).parameters.items() if n not in _SHARED]
         own = [p.replace(name=_ART_TERMS.get(p.name, p.name)) for p in theirs]
         cls._foolbox_names = {p.name: q.name for p, q in zip(own, theirs, strict=True)}
         if "eps" in vars(cls):

@@ -7,6 +7,7 @@ import torch
 
 from foolart.plugins.gradients import atleast_kd
 from foolart.plugins.rp2 import Judge
+from foolart.plugins.sticker import Sticker
 
 from .problem import Problem
 
@@ -16,7 +17,7 @@ def photographs(problem: Problem) -> torch.Tensor:
 
     Raises:
         TypeError: If they are not of PyTorch.
-        ValueError: If they are no images, channels first, or a class does not exist.
+        ValueError: If they are no images, channels first.
     """
     if not isinstance(problem.x, ep.PyTorchTensor):
         raise TypeError(
@@ -28,8 +29,18 @@ def photographs(problem: Problem) -> torch.Tensor:
             f"expected images (N, C, H, W), channels first, got shape {tuple(problem.x.shape)}"
         )
     images: torch.Tensor = problem.box(None).encode(problem.x).raw
+    return images
+
+
+def check_classes_exist(problem: Problem) -> None:
+    """Refuse classes that the model does not have.
+
+    Raises:
+        ValueError: Naming the classes that there are.
+    """
+    box = problem.box(None)
     with torch.no_grad():
-        outputs, _ = problem.rows(slice(0, 1)).judge(problem.box(None), ep.astensor(images[:1]))
+        outputs, _ = problem.rows(slice(0, 1)).judge(box, box.encode(problem.x[:1]))
     lowest, highest = problem.classes.min().item(), problem.classes.max().item()
     if lowest < 0 or highest >= outputs.shape[1]:
         name = "target_classes" if problem.targeted else "labels"
@@ -37,7 +48,6 @@ def photographs(problem: Problem) -> torch.Tensor:
             f"expected {name} from 0 to {outputs.shape[1] - 1}, the classes of the model, got "
             f"{lowest} to {highest}"
         )
-    return images
 
 
 def cross_entropy(problem: Problem) -> Judge:
@@ -56,12 +66,20 @@ def cross_entropy(problem: Problem) -> Judge:
     return judge
 
 
-def where_found(problem: Problem, images: ep.Tensor, batch_size: int | None) -> ep.Tensor:
-    """Images, in the model's bounds, where they are adversarial and the originals are not.
+def with_sticker(problem: Problem, sticker: Sticker, batch_size: int | None = None) -> ep.Tensor:
+    """The originals with a sticker on, in the model's bounds, where it makes them adversarial.
 
-    The originals elsewhere.
+    Where they are adversarial already, or it does not, the originals themselves; outside the mask
+    bit by bit the originals everywhere.
+
+    Args:
+        problem: The originals, the model and the criterion.
+        sticker: The sticker, on the scale [0, 1].
+        batch_size: Images in a pass, None for all.
     """
-    box, size = problem.box(None), batch_size or len(images)
+    box, size = problem.box(None), batch_size or len(problem.x)
+    images = box.decode(ep.astensor(sticker(photographs(problem))), problem.x.dtype)
+    images = ep.where(ep.astensor(sticker.mask > 0), images, problem.x)
     found = []
     for start in range(0, len(images), size):
         part = problem.rows(slice(start, start + size))

@@ -18,7 +18,7 @@ from foolart.plugins.rp2 import Best, Objective
 from foolart.plugins.sticker import COMPOSE, Sticker, as_mask, strongest
 from foolart.plugins.transformations import Transformations
 
-from .photographs import cross_entropy, photographs, where_found
+from .photographs import check_classes_exist, cross_entropy, photographs, with_sticker
 from .problem import CheckedMinimizationAttack, Problem
 
 T = TypeVar("T")
@@ -143,11 +143,8 @@ class RobustPhysicalPerturbationsAttack(CheckedMinimizationAttack):
         problem = Problem.of(model, x, criterion)
         del inputs, criterion, early_stop, kwargs
 
-        box = problem.box(None)
         sticker = self._make(problem, mask)
-        composed = box.decode(ep.astensor(sticker(photographs(problem))), x.dtype)
-        composed = ep.where(ep.astensor(sticker.mask > 0), composed, x)
-        result: T = restore_type(where_found(problem, composed, self.batch_size))
+        result: T = restore_type(with_sticker(problem, sticker, self.batch_size))
         return result
 
     def sticker(self, model: Model, inputs: Any, criterion: Any, *, mask: Any = None) -> Sticker:
@@ -161,6 +158,7 @@ class RobustPhysicalPerturbationsAttack(CheckedMinimizationAttack):
 
     def _make(self, problem: Problem, mask: Any) -> Sticker:
         x = photographs(problem)
+        check_classes_exist(problem)
         where = as_mask(mask, x)
         if self.mask_share is not None:
             sparse = self._optimise(self._objective(problem, x, where, norm=1))

@@ -163,10 +163,8 @@ def test_p_values(p, text):
 def test_markdown_has_the_defence_table_too(contents):
     text = documents.markdown(contents)
     head = next(line for line in text.splitlines() if line.startswith("| accuracy % within"))
-    assert (
-        head
-        == "| accuracy % within distance 1 | clean | transfer | white-box | BPDA | worst case | flags |"
-    )
+    columns = ["clean", "transfer", "white-box", "BPDA", "worst case", "flags"]
+    assert [cell.strip() for cell in head.strip("|").split("|")][1:] == columns
     assert "| jpeg | 100 [61–100] | – | 100 [61–100] | 100 [61–100] | 100 [61–100] |" in text
     assert "## Transfer" in text
     assert "## Transfer" not in documents.markdown(Contents(records([0.1])))

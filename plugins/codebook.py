@@ -227,9 +227,13 @@ class E8Lattice(nn.Module):
         return out
 
     def candidates(self, points: torch.Tensor, count: int) -> torch.Tensor:
-        """The nearest lattice point and its 240 neighbours, ``(..., 241, 8)`` for any count."""
-        found: torch.Tensor = self(points)
-        return found.unsqueeze(-2) + _roots(points) * self.scale
+        """The nearest of the lattice point and its 240 neighbours, ``(..., count, 8)``."""
+        own: torch.Tensor = self(points)
+        roots = _roots(points) * self.scale
+        # |P - q - r|^2 without what all r have in common.
+        closeness = (points.detach() - own) @ roots.T - roots.square().sum(1) / 2
+        index = closeness.topk(min(count, len(roots)), dim=-1).indices
+        return own.unsqueeze(-2) + roots[index]
 
     def extra_repr(self) -> str:
         """What ``repr`` tells."""

@@ -22,7 +22,7 @@ class Quantizer(Protocol):
         """The codewords ``(m, N, length)`` of patches of that shape."""
 
     def candidates(self, patches: torch.Tensor, count: int) -> torch.Tensor:
-        """Codewords near each patch, ``(m, N, about count, length)``."""
+        """The codewords nearest to each patch, ``(m, N, at most count, length)``."""
 
 
 def soft_assignment(

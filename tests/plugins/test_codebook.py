@@ -60,11 +60,16 @@ def test_e8_has_the_known_covering_radius_and_second_moment():
 
 
 def test_e8_knows_its_neighbours():
-    candidates = E8Lattice(2.0).candidates(torch.zeros(1, 1, 8), 16)[0, 0]
+    candidates = E8Lattice(2.0).candidates(torch.zeros(1, 1, 8), 300)[0, 0]
     assert len(candidates.unique(dim=0)) == 241
     lengths = candidates.square().sum(1)
     assert sorted(lengths.unique().tolist()) == [0, 8]
     torch.testing.assert_close(E8Lattice(2.0)(candidates), candidates)
+    points = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(0))
+    some = E8Lattice(0.5).candidates(points, 7)
+    distance = (some - points.unsqueeze(2)).norm(dim=-1)
+    assert torch.equal(some[:, :, 0], E8Lattice(0.5)(points))
+    torch.testing.assert_close(distance, distance.sort(-1).values)
 
 
 @pytest.mark.parametrize(

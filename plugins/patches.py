@@ -75,17 +75,18 @@ class PatchReplacer(nn.Module):
         check_gradient(gradient)
         if window not in WINDOWS:
             raise ValueError(f"expected window to be one of {', '.join(WINDOWS)}, got {window!r}")
-        if window == "center" and (stride != 1 or height % 2 == 0 or width % 2 == 0):
+        self.stride = (height, width) if stride is None else (stride, stride)
+        odd = height % 2 == width % 2 == 1
+        if window == "center" and not (odd and self.stride == (1, 1)):
             raise ValueError(
                 'expected stride 1 and patches of odd sides for window="center" (it leaves holes '
-                f"otherwise), got stride {stride} and {height} x {width}"
+                f"otherwise), got stride {self.stride[0]} and {height} x {width}"
             )
         if not (0 <= offset[0] < height and 0 <= offset[1] < width):
             raise ValueError(
                 f"expected offset from (0, 0) to {(height - 1, width - 1)}, got {offset}"
             )
         self.quantizer = quantizer
-        self.stride = (height, width) if stride is None else (stride, stride)
         self.strategy = strategy
         self.epsilon = epsilon
         self.window = window

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 import foolbox
 import numpy as np
 
+from foolart.evaluation import hubs
+from foolart.evaluation.files import Files, Picture, folder
 from foolart.evaluation.models import import_object
-from foolart.evaluation.sources import Arrays, Files, Images, Labels, Npz, folder
+from foolart.evaluation.sources import Arrays, Images, Labels, Npz
 from foolart.evaluation.specs import Spec, nearest
 
 FOOLBOX = ("imagenet", "cifar10", "cifar100", "mnist", "fashionMNIST")
@@ -69,8 +71,9 @@ def load_data(what: Spec) -> Part:
         what: ``foolbox:imagenet`` (20 samples, ``size=224``) or another of Foolbox's sample sets;
             an ``npz`` file (``images=``, ``labels=`` name its arrays); a folder of images with
             ``labels.csv`` (columns file, label) or one subfolder a class (``size=`` resizes the
-            short side and crops, ``mode=L`` reads grey); ``package.module:function``, or an object:
-            a pair of arrays. ``count=`` and ``start=`` choose rows of any of them.
+            short side and crops, ``mode=L`` reads grey); ``torchvision:CLASS`` and
+            ``huggingface:NAME``; ``package.module:function``, or an object: a pair of arrays.
+            ``count=`` and ``start=`` choose rows of any of them.
 
     Raises:
         ValueError: For an unknown name, a missing file or array, or images that are not 8-bit.
@@ -106,6 +109,10 @@ def _open(what: Spec, params: dict[str, Any]) -> Data:
     try:
         if family == "foolbox":
             return _foolbox(rest, **params)
+        if family == "torchvision" and rest:
+            return hubs.torchvision(rest, **params)
+        if family == "huggingface" and rest:
+            return hubs.huggingface(rest, **params)
         if path.suffix == ".npz":
             return Npz(path, **params)
         if path.is_dir():
@@ -119,7 +126,14 @@ def _open(what: Spec, params: dict[str, Any]) -> Data:
         raise ValueError(f"data {what.label}: {error}") from error
     if "/" in name or path.suffix:
         raise ValueError(f"data {name!r}: no such file or folder (in {Path.cwd()})")
-    known = [f"foolbox:{n}" for n in FOOLBOX] + ["FILE.npz", "FOLDER", "package.module:function"]
+    kinds = [
+        "FILE.npz",
+        "FOLDER",
+        "torchvision:CLASS",
+        "huggingface:NAME",
+        "package.module:function",
+    ]
+    known = [f"foolbox:{n}" for n in FOOLBOX] + kinds
     raise nearest("data set", name, known)
 
 
@@ -131,4 +145,4 @@ def _foolbox(name: str, size: int = 224) -> Data:
     labels = [int(path.stem.split("_")[-1]) for path in files]
     # Foolbox squeezes its ImageNet samples to squares, without a crop.
     shape = (size, size) if name == "imagenet" else None
-    return Files(files, np.asarray(labels, dtype=np.int64), squeeze=shape, mode=None)
+    return Files(files, np.asarray(labels, dtype=np.int64), Picture(None, shape, None))

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
+from foolart.evaluation.files import Files
 from foolart.evaluation.perception import mad
-from foolart.evaluation.sources import Files
 from foolart.plugins.mad import SMALLEST
 from foolart.plugins.magnification import magnify
 

@@ -203,7 +203,6 @@ COMPUTING = (
     "models",
     "pixels",
     "randomness",
-    "sources",
     "tables",
 )
 

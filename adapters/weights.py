@@ -83,6 +83,19 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"file {path} cannot be read: {error}") from error
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts that :func:`write_tensors` wrote beside the arrays.
+
+    Raises:
+        ImportError: Without safetensors.
+    """
+    _safetensors()
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
 def write_tensors(
     tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str] | None = None
 ) -> None:

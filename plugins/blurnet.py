@@ -13,6 +13,7 @@ from torch import nn
 
 KERNELS = ("box", "gaussian")
 PADDINGS = ("zeros", "reflect")
+PENALTIES = ("linf", "tv", "tikhonov")
 # Differences well below the root of this count as none.
 CHARBONNIER = 1e-6
 
@@ -137,6 +138,36 @@ def high_frequency_energy(maps: torch.Tensor, size: int = 5) -> torch.Tensor:
     padded = F.pad(maps, (half, half, half, half), mode="replicate")
     rest = maps - F.conv2d(padded, window, groups=channels)
     return (rest**2).sum((2, 3)).mean(1)
+
+
+def penalty(name: str, layer: nn.Module, maps: torch.Tensor) -> torch.Tensor:
+    """One of the regularisers of training, by name, before its weight alpha.
+
+    Args:
+        name: ``"linf"``, :func:`linf_penalty` of a :class:`DepthwiseBlur`; ``"tv"``,
+            :func:`total_variation`, or ``"tikhonov"``, :func:`high_frequency_energy`, averaged over
+            the batch.
+        layer: The layer, which is the blur under ``"linf"``.
+        maps: Its output, ``(N, K, H, W)``.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: For an unknown name, or another layer than a blur under ``"linf"``.
+    """
+    if name == "linf":
+        if not isinstance(layer, DepthwiseBlur):
+            raise ValueError(
+                f"expected a DepthwiseBlur under the linf penalty, got {type(layer).__name__}: "
+                "insert one after a layer first"
+            )
+        return linf_penalty(layer.weight)
+    if name == "tv":
+        return total_variation(maps).mean()
+    if name == "tikhonov":
+        return high_frequency_energy(maps).mean()
+    raise ValueError(f"expected a penalty of {PENALTIES}, got {name!r}")
 
 
 def _window(size: int, kernel: str) -> torch.Tensor:

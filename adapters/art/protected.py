@@ -10,7 +10,7 @@ import torch
 from art.estimators.classification import PyTorchClassifier
 from torch import nn
 
-from foolart.plugins.guard import guard
+from foolart.plugins.guard import Guard, guard
 
 
 def protected(
@@ -47,9 +47,16 @@ def _optimizer(
 ) -> torch.optim.Optimizer | None:
     if optimizer is None:
         return None
-    # Guards have no parameters: both networks have the same ones, in the same order.
-    memo = {id(a): b for a, b in zip(network.parameters(), guarded.parameters(), strict=True)}
-    return copy.deepcopy(optimizer, memo)
+    # Both networks have the same parameters in the same order, but for those of trainable defences.
+    guards = [module for module in guarded.modules() if isinstance(module, Guard)]
+    added = [p for module in guards for p in module.defence.parameters()]
+    known = {id(p) for p in added}
+    kept = [p for p in guarded.parameters() if id(p) not in known]
+    memo = {id(a): b for a, b in zip(network.parameters(), kept, strict=True)}
+    copied = copy.deepcopy(optimizer, memo)
+    if added:
+        copied.add_param_group({"params": added})
+    return copied
 
 
 def check_pytorch(classifier: Any) -> None:

@@ -76,24 +76,26 @@ def _winner(summary: Summary, rows: Sequence[Row]) -> Iterator[str]:
         f"{words.percent_interval(best.p_suc)}) at a median {words.NORMS[summary.norm]} distance "
         f"of {words.distance(best.median.value)}"
     )
-    rivals = [row.line for row in found[1:] if row.line.variant == best.line.variant]
-    if rivals:
-        text += f"; {_against(summary, best.line, rivals[0])}"
+    others = [row.line for row in found if row.line.attack != best.line.attack]
+    rival = next((line for line in others if line.digital == best.line.digital), None)
+    if rival is not None:
+        text += f"; {_against(summary, best.line.attack, rival)}"
     yield text + "."
 
 
-def _against(summary: Summary, best: Line, rival: Line) -> str:
-    """How the two first of a task compare, image by image."""
+def _against(summary: Summary, attack: str, rival: Line) -> str:
+    """How the best and the next attack compare, image by image, both in the rival's variant."""
     for group in summary.wins:
-        if (group.task, group.variant) != (best.task, best.variant):
+        if (group.task, group.variant) != (rival.task, rival.variant):
             continue
         for pair in group.wins:
-            if {pair.attack, pair.other} == {best.attack, rival.attack}:
-                first = pair.attack == best.attack
+            if {pair.attack, pair.other} == {attack, rival.attack}:
+                first = pair.attack == attack
                 wins, losses = (pair.wins, pair.losses) if first else (pair.losses, pair.wins)
+                both = f", both {words.variant(rival.variant)}," if rival.digital else ""
                 return (
-                    f"image by image it beats the next, {rival.attack}, {wins} times to {losses} "
-                    f"with {pair.ties} ties ({words.p_value(pair.p_adjusted)}, corrected)"
+                    f"image by image{both} it beats the next, {rival.attack}, {wins} times to "
+                    f"{losses} with {pair.ties} ties ({words.p_value(pair.p_adjusted)}, corrected)"
                 )
     return f"the next is {rival.attack}"
 

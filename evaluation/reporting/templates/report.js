@@ -2,7 +2,9 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const SVG = "http://www.w3.org/2000/svg";
-  const BOX = { left: 56, right: 12, top: 12, bottom: 46, width: 760, height: 400 };
+  // Charts are drawn in units of about a pixel, so that their text is as large as the page's.
+  const small = innerWidth < 700;
+  const BOX = { left: 56, right: 12, top: 12, bottom: 46, width: small ? 400 : 760, height: small ? 320 : 400 };
   const DASH = { raw: "1.5 4", rounded: "7 4", lagrangian: "" };
 
   const make = (name, attributes = {}, parent = null, text = "") => {
@@ -27,11 +29,11 @@
     if (log) {
       const found = [];
       for (let k = Math.floor(Math.log10(low)); k <= Math.log10(high); k++)
-        for (const m of high / low > 1000 ? [1] : [1, 2, 5])
+        for (const m of high / low > (small ? 50 : 1000) ? [1] : [1, 2, 5])
           if (m * 10 ** k >= low * 0.999 && m * 10 ** k <= high * 1.001) found.push(m * 10 ** k);
       return found;
     }
-    const raw = (high - low) / 6, power = 10 ** Math.floor(Math.log10(raw));
+    const raw = (high - low) / (small ? 4 : 6), power = 10 ** Math.floor(Math.log10(raw));
     const step = [1, 2, 5, 10].find((m) => m * power >= raw) * power;
     const found = [];
     for (let k = Math.ceil(low / step); k * step <= high * 1.0001; k++) found.push(k * step);
@@ -55,6 +57,7 @@
     constructor(figure, config) {
       this.config = config;
       this.svg = figure.querySelector("svg");
+      this.svg.setAttribute("viewBox", `0 0 ${BOX.width} ${BOX.height}`);
       this.legend = figure.querySelector(".legend");
       this.slider = figure.querySelector("input");
       this.readout = figure.querySelector(".cursor span");

@@ -142,8 +142,21 @@ def test_the_sentences_name_the_winner_and_what_rounding_costs():
     ((topic, text),) = findings(Contents(rows).summary)
     assert topic == "net · white-box · digits"
     assert "bp · Q_λ, which fools the model on 100 % of the images (interval 70–100)" in text
-    assert "it beats the next, ddn, 9 times to 0 with 0 ties (p = .004, corrected)" in text
+    beats = "both Q_λ, it beats the next, ddn, 9 times to 0 with 0 ties (p = .004, corrected)"
+    assert beats in text
     assert "rounding takes it from 100 % to 0 %; Q_λ reaches 100 % at a median of 0.300" in text
+
+
+def test_the_next_attack_is_met_at_its_best():
+    rows = [
+        *records([0.1] * 8 + [1.0], attack="bp", variant="rounded"),
+        *records([0.1] * 8 + [1.0], attack="bp", variant="lagrangian", forwards=30),
+        *records([NAN] * 9, attack="ddn", variant="rounded"),
+        *records([0.09] * 4 + [0.3] * 4 + [2.0], attack="ddn", variant="lagrangian"),
+    ]
+    ((_, text),) = findings(Contents(rows).summary)
+    assert "Closest among 8-bit images: bp · rounded" in text
+    assert "both Q_λ, it beats the next, ddn, 5 times to 4" in text
 
 
 def test_a_failure_of_all_attacks_is_said():

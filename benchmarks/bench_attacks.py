@@ -22,7 +22,12 @@ import foolbox
 import torch
 from foolbox.attacks import L2FastGradientAttack
 
-from foolart.adapters.foolbox import BoundaryProjectionAttack, Quantized, QuantizedDDNAttack
+from foolart.adapters.foolbox import (
+    BoundaryProjectionAttack,
+    IntegerMinimumNormAttack,
+    Quantized,
+    QuantizedDDNAttack,
+)
 from foolart.evaluation.memory import peak_memory
 from foolart.evaluation.models import load_model
 from foolart.evaluation.specs import Spec
@@ -48,6 +53,12 @@ ATTACKS: list[tuple[str, Callable[[int], Any], float | None, tuple[float, float,
         lambda steps: BoundaryProjectionAttack(steps=steps),
         None,
         (1.12, 1.20, 1.05),
+    ),
+    (
+        "Integer",
+        lambda steps: IntegerMinimumNormAttack(steps=steps, candidates=min(3, steps)),
+        None,
+        (1.20, 1.20, 1.20),
     ),
     (
         "Q_lambda",

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 import eagerpy as ep
 
 from .box import Box, rint
-from .gradients import atleast_kd, inner, norm
+from .gradients import atleast_kd, combine, inner, norm
 
 IMAGENET_SIZE = 224 * 224 * 3
 BISECTIONS = 9
@@ -103,12 +103,11 @@ class Step:
         return self._candidate(ep.where(self.a == 0, low, high), r, d)
 
     def _candidate(self, t: ep.Tensor, r: ep.Tensor, d: ep.Tensor) -> ep.Tensor:
-        of_r, of_d = self._multiples(t, r.ndim)
-        return of_r * r + of_d * d
+        of_r, of_d = self._multiples(t)
+        return combine(of_r, r, of_d, d)
 
-    def _multiples(self, t: ep.Tensor, ndim: int) -> tuple[ep.Tensor, ep.Tensor]:
-        of_r, of_d = self.a + t * (1 - self.a), self.b + t * self.c
-        return atleast_kd(of_r, ndim), atleast_kd(of_d, ndim)
+    def _multiples(self, t: ep.Tensor) -> tuple[ep.Tensor, ep.Tensor]:
+        return self.a + t * (1 - self.a), self.b + t * self.c
 
     def _rounded_length(self, r: ep.Tensor, d: ep.Tensor) -> Callable[[ep.Tensor], ep.Tensor]:
         """The length of the rounded candidate as a function of t; on PyTorch in one buffer."""
@@ -117,7 +116,7 @@ class Step:
         buffer = r.raw.new_empty(r.shape)
 
         def rounded_length(t: ep.Tensor) -> ep.Tensor:
-            of_r, of_d = self._multiples(t, r.ndim)
+            of_r, of_d = (atleast_kd(factor, r.ndim) for factor in self._multiples(t))
             buffer.copy_(r.raw).mul_(of_r.raw).addcmul_(d.raw, of_d.raw).round_()
             return norm(ep.astensor(buffer))
 

@@ -92,7 +92,11 @@ class Box:
 
     def quantize(self, k: ep.Tensor) -> ep.Tensor:
         """Clip encoded values to the box and, if it has levels, round them to the grid."""
-        return (k if self.levels is None else rint(k)).clip(0, self.top)
+        if self.levels is None:
+            return k.clip(0, self.top)
+        if isinstance(k, ep.PyTorchTensor):  # in one tensor
+            return ep.astensor(k.raw.round().clamp_(0, self.top))
+        return rint(k).clip(0, self.top)
 
     def off_grid(self, x: ep.Tensor, tolerance: float = 1e-2) -> ep.Tensor:
         """The largest distance of any element of an input to its nearest level, above tolerance.

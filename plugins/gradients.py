@@ -16,6 +16,10 @@ def atleast_kd(scalars: ep.Tensor, ndim: int) -> ep.Tensor:
 
 def inner(a: ep.Tensor, b: ep.Tensor) -> ep.Tensor:
     """Per-sample inner products: two tensors ``(N, ...)`` to one ``(N,)``."""
+    if isinstance(a, ep.PyTorchTensor):  # without a tensor of products
+        from torch.linalg import vecdot
+
+        return ep.astensor(vecdot(a.raw.flatten(1), b.raw.flatten(1)))
     return (a * b).reshape((len(a), -1)).sum(axis=-1)
 
 
@@ -24,6 +28,14 @@ def norm(a: ep.Tensor) -> ep.Tensor:
     if isinstance(a, ep.PyTorchTensor):  # without a tensor of squares
         return ep.astensor(a.raw.flatten(1).norm(dim=1))
     return ep.norms.l2(a.reshape((len(a), -1)), axis=-1)
+
+
+def combine(p: ep.Tensor, a: ep.Tensor, q: ep.Tensor, b: ep.Tensor) -> ep.Tensor:
+    """Per-sample combinations ``p a + q b``: scalars ``(N,)`` and tensors ``(N, ...)``."""
+    p, q = atleast_kd(p, a.ndim), atleast_kd(q, a.ndim)
+    if isinstance(a, ep.PyTorchTensor):  # in one tensor
+        return ep.astensor((p.raw * a.raw).addcmul_(q.raw, b.raw))
+    return p * a + q * b
 
 
 def is_class(outputs: ep.Tensor, classes: ep.Tensor) -> ep.Tensor:

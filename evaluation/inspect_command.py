@@ -130,7 +130,7 @@ def codebook_command(
 def _labelled(part: Part, device: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     for start in range(0, len(part), BATCH):
         stop = min(start + BATCH, len(part))
-        images = torch.from_numpy(part.images(start, stop)).to(device)
+        images = torch.tensor(part.images(start, stop), device=device)
         yield images.float() / 255, torch.as_tensor(part.labels[start:stop]).to(device)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import foolbox
 import numpy as np
 import torch
+from allocator import keep_memory
 from art.attacks.evasion import CarliniL2Method
 from art.estimators.classification import PyTorchClassifier
 from sklearn.datasets import load_digits
@@ -178,6 +179,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     arguments = parser.parse_args()
+    keep_memory()
     overhead(arguments.repeats, arguments.device)
     for width in (16, 64):
         against_carlini(width, arguments.images, arguments.device, 3)

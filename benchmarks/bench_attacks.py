@@ -20,6 +20,7 @@ from typing import Any
 import eagerpy as ep
 import foolbox
 import torch
+from allocator import keep_memory
 from foolbox.attacks import L2FastGradientAttack
 
 from foolart.adapters.foolbox import (
@@ -140,6 +141,7 @@ def main() -> None:
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     parser.add_argument("--only", help="lines whose network, batch or attack contains this")
     arguments = parser.parse_args()
+    keep_memory()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     lite = load_model(Spec.of("efficientnet-lite0", "model"), device).foolbox

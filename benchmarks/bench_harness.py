@@ -28,6 +28,7 @@ from typing import Any
 import foolbox
 import numpy as np
 import torch
+from allocator import keep_memory
 
 from foolart.evaluation import Results, engine, evaluate
 from foolart.evaluation.catalogue import build_attack
@@ -210,6 +211,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    keep_memory()
     warnings.simplefilter("ignore")
     {"overhead": overhead, "resume": resume, "workers": workers, "memory": memory}[options.what](
         options

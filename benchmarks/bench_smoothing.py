@@ -24,6 +24,7 @@ import foolbox
 import numpy as np
 import scipy.sparse as sparse
 import torch
+from allocator import keep_memory
 from scipy.sparse.linalg import splu
 
 from foolart.adapters.foolbox import SmoothCarliniWagnerAttack
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", choices=["solve", "step"])
     arguments = parser.parse_args()
+    keep_memory()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     lite = load_model(Spec.of("efficientnet-lite0", "model"), device).foolbox

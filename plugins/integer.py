@@ -162,8 +162,6 @@ class Aim:
     offset: ep.Tensor
     D: ep.Tensor
 
-    # Without forgetting, the offset still pushes long after a robust model has given way.
-    _KEPT = 0.8
     # By how much a step changes c at most, up or down, and up while nothing adversarial was found.
     _CAUTION = 1.5
     _STRIDE = 3.0
@@ -201,18 +199,22 @@ class Aim:
             ep.where(elementwise, self.D, other.D),
         )
 
-    def corrected(self, n: ep.Tensor, margin: ep.Tensor, k: int, found: ep.Tensor) -> Aim:
+    def corrected(
+        self, n: ep.Tensor, margin: ep.Tensor, k: int, steps: int, found: ep.Tensor
+    ) -> Aim:
         """Aim again, after a gradient at D.
 
         Args:
             n: The negative gradient of the margin at D, ``(N, ...)``.
             margin: The margin that was reached there instead of 0, ``(N,)``.
             k: The number of corrections before this one.
+            steps: The number of gradients of the whole run. The offset remembers about a quarter
+                of them: without forgetting it still pushes long after a robust model has given way.
             found: Whether an adversarial has been found so far, ``(N,)``.
         """
         h = self.h + (self.lattice.unit(n) - self.h) * (2 / (k + 2))
         direction = self.lattice.direction(h)
-        offset = self.offset * self._KEPT + margin
+        offset = self.offset * max(0.0, 1 - 4 / steps) + margin
         gain = margin + offset + inner(n, self.D)
         furthest = ep.minimum(self.c * ep.where(found, self._CAUTION, self._STRIDE), HUGE)
         c = self.lattice.solve(direction, n, gain, (self.c / self._CAUTION, furthest), 8)

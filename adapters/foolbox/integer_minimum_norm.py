@@ -119,7 +119,7 @@ class IntegerMinimumNormAttack(CheckedMinimizationAttack):
         for k in range(self.steps - spent):
             (loss, adversarial, lead, _), g = value_and_gradient(score, x + aim.D)
             best = best.where_closer(aim.D, adversarial, lattice.length(aim.D))
-            aim = aim.corrected(-g, ep.where(adversarial, lead, loss), k, best.found)
+            aim = aim.corrected(-g, ep.where(adversarial, lead, loss), k, self.steps, best.found)
 
         bracket = Bracket.unknown(aim.c)
         for _ in range(self.forwards):

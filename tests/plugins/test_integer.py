@@ -108,7 +108,7 @@ def test_corrections_average_gradients_and_keep_c_in_its_bounds() -> None:
     aim = Aim.first(Lattice.of(x, 255), n[0], ep.astensor(np.full(5, 30.0)))
     found = ep.astensor(np.array([True, True, False, False, False]))
     for k, margin in enumerate([5.0, 1e9, -1e9]):
-        after = aim.corrected(n[k + 1], ep.astensor(np.full(5, margin)), k, found)
+        after = aim.corrected(n[k + 1], ep.astensor(np.full(5, margin)), k, 20, found)
         ratio = (after.c / aim.c).numpy()
         assert (ratio <= np.where(found.numpy(), 1.5, 3) + 1e-9).all()
         assert (ratio >= 1 / 1.5 - 1e-9).all()
@@ -127,7 +127,7 @@ def test_without_gradient_nothing_moves(kind: type[Lattice]) -> None:
         aim = Aim.first(kind.of(x, 255), zero, margin)
         assert (aim.cost(zero, margin) == np.inf).all()
         for k in range(200):
-            aim = aim.corrected(zero, margin, k, margin > 2)
+            aim = aim.corrected(zero, margin, k, 20, margin > 2)
     assert (aim.D == 0).all()
     assert (aim.c <= HUGE).all()
 

@@ -1,4 +1,4 @@
-"""``foolart``: evaluate, resume, report, list, magnify."""
+"""``foolart``: the command line; evaluate and resume are here, other commands in their modules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,14 +19,15 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
-from foolart.evaluation import catalogue, defences, engine, models
+from foolart.evaluation import engine
+from foolart.evaluation.inspect_command import codebook_command, inspect_layers_command
+from foolart.evaluation.listing import list_command
 from foolart.evaluation.magnify import magnify_command
 from foolart.evaluation.reporting.command import report_command
 from foolart.evaluation.results import Results
 from foolart.evaluation.scenario import EXECUTORS, Scenario, presets
-from foolart.evaluation.specs import nearest
+from foolart.evaluation.train import train_command
 
 BAD_INPUT, INCOMPLETE, INTERRUPTED = 2, 3, 130
 EPILOG = (
@@ -220,81 +221,6 @@ def _show(results: Results) -> None:
     console.print(f"Results, images and report.html: {results.folder}", highlight=False)
 
 
-app.command("report")(report_command)
-
-
-Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
-"""The heads and the rows of a table."""
-
-
-@app.command("list")
-def list_(
-    kind: Annotated[
-        str,
-        typer.Argument(
-            help="attacks, defences, models or presets.",
-            autocompletion=lambda: list(_LISTS),
-        ),
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
-) -> None:
-    """List what can be named in a scenario."""
-    if kind not in _LISTS:
-        raise nearest("list", kind, _LISTS)
-    head, rows = _LISTS[kind]()
-    if as_json:
-        print(json.dumps([dict(zip(head, row, strict=True)) for row in rows]))
-        return
-    table = Table(*head, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*(text.replace("[", "\\[") for text in row))
-    Console().print(Group(table))
-
-
-def _attacks() -> Listing:
-    rows: list[tuple[str, ...]] = [
-        (e.name, e.origin, e.summary) for e in sorted(catalogue.attacks().values(), key=_order)
-    ]
-    more = [
-        ("foolbox:CLASS", "foolbox", "Any class of foolbox.attacks as shipped, defects included"),
-        ("art:CLASS", "art", "Any class of art.attacks.evasion, as a Foolbox attack"),
-        ("package.module:Class", "yours", "Any Foolbox attack that can be imported"),
-    ]
-    return ("name", "from", "what it is"), rows + more
-
-
-def _order(entry: catalogue.Entry) -> tuple[bool, str]:
-    return entry.origin != "foolart", entry.name
-
-
-def _models() -> Listing:
-    named = [(name, _first_line(build)) for name, build in models.NAMED.items()]
-    return ("name", "what it is"), [*named, *models.FAMILIES.items()]
-
-
-def _list_presets() -> Listing:
-    rows: list[tuple[str, ...]] = [(name, Scenario.preset(name).description) for name in presets()]
-    return ("name", "what it is"), rows
-
-
-def _defences() -> Listing:
-    rows = [(name, entry.summary) for name, entry in defences.defences().items()]
-    more = [("package.module:factory", "Any torch.nn.Module on images in [0, 1]")]
-    return ("name", "what it is"), [*rows, *more]
-
-
-_LISTS: dict[str, Callable[[], Listing]] = {
-    "attacks": _attacks,
-    "defences": _defences,
-    "models": _models,
-    "presets": _list_presets,
-}
-
-
-def _first_line(what: Any) -> str:
-    return (what.__doc__ or "").split("\n")[0].rstrip(".")
-
-
 def _list(texts: list[str] | None) -> list[str] | None:
     """What was given by repeating an option, or separated by commas outside of parentheses."""
     if not texts:
@@ -302,4 +228,9 @@ def _list(texts: list[str] | None) -> list[str] | None:
     return [part.strip() for text in texts for part in re.split(r",\s*(?![^()]*\))", text)]
 
 
+app.command("report")(report_command)
+app.command("list")(list_command)
 app.command("magnify")(magnify_command)
+app.command("inspect-layers")(inspect_layers_command)
+app.command("codebook")(codebook_command)
+app.command("train")(train_command)

@@ -20,7 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from foolart.adapters.weights import load_weights
+from foolart.adapters.weights import load_weights, read_tensors
+from foolart.plugins.blurnet import DepthwiseBlur
+from foolart.plugins.guard import guard
+
+BLUR = ".defence.weight"
 
 
 class FourLayers(nn.Module):
@@ -200,6 +204,15 @@ def build(name: str, weights: Weights = None, **options: int) -> nn.Module:
 
 
 def _with_weights(network: nn.Module, weights: Weights) -> nn.Module:
-    if weights is not None:
-        load_weights(network, Path(weights))
+    if weights is None:
+        return network.eval()
+    path = Path(weights)
+    # Networks that were trained under the L_inf penalty bring their blur.
+    blurs = {
+        name.removesuffix(BLUR): DepthwiseBlur(len(tensor), tensor.shape[-1])
+        for name, tensor in read_tensors(path).items()
+        if name.endswith(BLUR) and tensor.ndim == 4
+    }
+    network = guard(network, blurs)
+    load_weights(network, path)
     return network.eval()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
@@ -111,6 +113,11 @@ def train_command(
     """Train one of the papers' networks; called again, an interrupted training goes on."""
     if out.suffix != ".safetensors":
         raise ValueError(f"{out}: expected a name that ends in .safetensors")
+    if (penalty is None) != (alpha == 0) or (penalty is None and layer is not None):
+        raise ValueError(
+            f"--penalty {penalty}, --alpha {alpha:g}, --layer {layer}: give a penalty together "
+            "with an alpha above 0, such as --penalty tv --alpha 1e-4, or none of the three"
+        )
     images, labels = load_arrays(data)
     held = None if test is None else load_arrays(test)
     shape, classes = tuple(images.shape[1:]), int(labels.max()) + 1
@@ -129,11 +136,13 @@ def train_command(
         alpha=alpha,
         seed=seed,
     )
+    try:
+        module.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {device} cannot be used: {error}") from error
     checkpoint = out.with_name(f"{out.stem}.checkpoint.safetensors")
     with _bar() as report:
-        history = fit(
-            module.to(device), images, labels, training, checkpoint=checkpoint, progress=report
-        )
+        history = fit(module, images, labels, training, checkpoint=checkpoint, progress=report)
     save_weights(module, out)
     checkpoint.unlink(missing_ok=True)
     last = history[-1]
@@ -143,23 +152,16 @@ def train_command(
     typer.echo(f"wrote {out}")
 
 
-class _bar:
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int, Epoch | None], None]]:
     """A progress bar that :func:`fit` can report to."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    console = Console(stderr=True)
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("training", total=None)
 
-    def __enter__(self) -> Callable[[int, int, Epoch | None], None]:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        self._progress.start()
-        self._task = self._progress.add_task("training", total=None)
-        return self._report
+        def tell(done: int, total: int, last: Epoch | None) -> None:
+            text = "training" if last is None else f"epoch {last.number}: loss {last.loss:.3f}"
+            bar.update(task, completed=done, total=total, description=text)
 
-    def __exit__(self, *error: Any) -> None:
-        self._progress.stop()
-
-    def _report(self, done: int, total: int, last: Epoch | None) -> None:
-        text = "training" if last is None else f"epoch {last.number}: loss {last.loss:.3f}"
-        self._progress.update(self._task, completed=done, total=total, description=text)
+        yield tell

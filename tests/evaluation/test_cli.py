@@ -161,5 +161,6 @@ def test_a_missing_extra_is_named(missing):
 def test_help_names_all_commands_and_exit_codes(capsys):
     assert run("--help") == 0
     said = capsys.readouterr().out
-    for word in ("evaluate", "resume", "report", "list", "magnify", "--install-completion", "130"):
+    commands = ("evaluate", "resume", "report", "list", "magnify", "inspect-layers", "codebook")
+    for word in (*commands, "train", "--install-completion", "130"):
         assert word in said

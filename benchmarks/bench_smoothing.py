@@ -126,7 +126,7 @@ def steps(
 
         return attack
 
-    attacks = [foolboxs, ours("none"), ours("constraint")]
+    attacks = [foolboxs, ours("free"), ours("constraint")]
     rows = []
     for _ in range(repeats):
         runs = [[partial(make(n).run, model, x, labels) for n in (SHORT, LONG)] for make in attacks]

@@ -17,6 +17,9 @@ from foolart.evaluation.attack_names import BUILT_IN, GRADIENT_FREE, MENDED, OUR
 from foolart.evaluation.models import import_object
 from foolart.evaluation.specs import Spec, nearest
 
+# Parameters of an attack's specification that are not its constructor's.
+OWN = ("epsilon", "search", "repeats", "quantized", "alone")
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -79,7 +82,8 @@ def build_attack(what: Spec) -> BuiltAttack:
 
     All parameters go to the attack's constructor, but for ``epsilon`` (the budget of a
     fixed-epsilon attack; without it the smallest successful one is searched for each image),
-    ``search`` (a table of arguments of that search), ``repeats`` (best of so many runs) and
+    ``search`` (a table of arguments of that search), ``repeats`` (best of so many runs),
+    ``quantized`` (a table of arguments of our ``Quantized``, which then wraps the attack) and
     ``alone`` (overrides :attr:`Entry.alone`).
 
     Args:
@@ -91,7 +95,7 @@ def build_attack(what: Spec) -> BuiltAttack:
         ValueError: For an unknown name or parameter, or a value that the attack refuses.
     """
     params = dict(what.params)
-    own = {name: params.pop(name, None) for name in ("epsilon", "search", "repeats", "alone")}
+    own = {name: params.pop(name, None) for name in OWN}
     given = what.needed()
     if given is not None:
         entry = Entry(what.name, lambda: given, "", "object")
@@ -121,6 +125,8 @@ def build_attack(what: Spec) -> BuiltAttack:
         )
     if own["repeats"] is not None:
         attack = attack.repeat(own["repeats"])
+    if own["quantized"] is not None:
+        attack = _ours("Quantized")(attack, **own["quantized"])
     # The search asks for ever other parts of the batch at the same epsilon.
     alone = entry.alone or (epsilon is None and fixed)
     if own["alone"] is not None:

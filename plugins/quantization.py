@@ -18,7 +18,7 @@ from dataclasses import InitVar, dataclass, field
 import eagerpy as ep
 
 from .box import rint
-from .gradients import atleast_kd
+from .gradients import atleast_kd, inner
 from .rounding import expected_distortion
 
 __all__ = [
@@ -120,6 +120,7 @@ class LagrangianQuantizer:
         original: As given.
         closest: Q_0 of the images.
         move: What an element of J adds when it leaves: +1 or -1, 0 outside J.
+        cost: The distortion that a move would add, ``|1 - 2 ceil(u)|``, unweighted.
         slope: 1 / r, the loss that a move gains per distortion that it costs; 0 outside J.
 
     Raises:
@@ -133,6 +134,7 @@ class LagrangianQuantizer:
     noise: InitVar[float] = _NOISE
     closest: ep.Tensor = field(init=False)
     move: ep.Tensor = field(init=False)
+    cost: ep.Tensor = field(init=False)
     slope: ep.Tensor = field(init=False)
 
     def __post_init__(
@@ -160,6 +162,7 @@ class LagrangianQuantizer:
             slope = slope / weights
         object.__setattr__(self, "closest", self.original + kept * sign)
         object.__setattr__(self, "move", sign * slope.sign())
+        object.__setattr__(self, "cost", cost)
         object.__setattr__(self, "slope", slope)
 
     def __call__(self, lagrangian: float | ep.Tensor) -> ep.Tensor:
@@ -250,29 +253,35 @@ class LagrangianQuantizer:
         Returns:
             Images on the grid, ``(N, ...)``, in levels.
         """
-        n = len(self.slope)
-        slope, flip = (t.reshape((n, -1)) for t in (self.slope, self.move.abs()))
-        change = (self.closest - self.original).reshape((n, -1))
-        cost = (change.abs() * 2 + 1) * flip
+        flat = (len(self.slope), -1)
+        change = self.closest - self.original
+        least = inner(change, change)
         # Where the threshold is no slope, what it flips costs (sum of all - sum of signed) / 2.
-        spent = change.square().sum(axis=-1) + cost.sum(axis=-1) / 2
+        spent = least + self.cost.reshape(flat).sum(axis=-1) / 2
 
         # Two bounds on the threshold: the upper one stays below the budget, the lower one above.
-        upper = slope.max(axis=-1) * 1.001
+        upper = self.slope.reshape(flat).max(axis=-1) * 1.001
         lower = upper * 2.0**-_OCTAVES
         for _ in range(steps):
             middle = (upper * lower).sqrt()
-            side = (middle.expand_dims(-1) - slope).sign()
-            short = spent - (side * cost).sum(axis=-1) / 2 < budget
+            short = spent - inner(_side(middle, self.slope), self.cost) / 2 < budget
             upper = ep.where(short, middle, upper)
             lower = ep.where(short, lower, middle)
-        above = ep.logical_and(above, change.square().sum(axis=-1) < budget)
+        above = ep.logical_and(above, least < budget)
         return self._steeper_than(ep.where(above, lower, upper))
 
     def _steeper_than(self, threshold: ep.Tensor) -> ep.Tensor:
-        below = (atleast_kd(threshold, self.slope.ndim) - self.slope).sign().clip(0, 1)
+        below = _side(threshold, self.slope).clip(0, 1)
         # On PyTorch's CPU this takes a fifth of the time of a masked select.
         return self.closest + self.move * (1 - below)
+
+
+def _side(threshold: ep.Tensor, slope: ep.Tensor) -> ep.Tensor:
+    # The sign of each threshold (N,) minus slopes (N, ...); on PyTorch in one tensor.
+    difference = atleast_kd(threshold, slope.ndim) - slope
+    if isinstance(difference, ep.PyTorchTensor):
+        return ep.astensor(difference.raw.sign_())
+    return difference.sign()
 
 
 def _towards_original(

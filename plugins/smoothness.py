@@ -14,7 +14,7 @@ import eagerpy as ep
 
 from foolart.plugins.smoothing import GuidedSmoothing
 
-SMOOTHNESS = ("constraint", "penalty", "relaxation", "none")
+SMOOTHNESS = ("constraint", "penalty", "relaxation", "free")
 
 
 class Smoothness(Protocol):

@@ -68,7 +68,7 @@ class SmoothCarliniWagnerAttack(CheckedMinimizationAttack):
         kernel: ``"laplacian"`` or ``"gaussian"``, the feature kernel of the pixel graph.
         bandwidth: Width of the kernel, for pixels in [0, 1].
         per_channel: Whether every channel has a graph of its own.
-        smoothness: ``"constraint"`` as above; ``"none"``: r itself is the variable (13), explicit-r
+        smoothness: ``"constraint"`` as above; ``"free"``: r itself is the variable (13), explicit-r
             C&W; ``"penalty"``: so it is, with roughness in the loss (14); ``"relaxation"``: both r
             and z are variables, coupled in the loss (15).
         mu: Weight of the coupling in (14) and (15), relative to that of the distortion.
@@ -203,7 +203,7 @@ class SmoothCarliniWagnerAttack(CheckedMinimizationAttack):
         return restore_type(best.images(problem, box, x))
 
     def _form(self, problem: Problem, x: ep.Tensor) -> Smoothness:
-        if self.smoothness == "none":
+        if self.smoothness == "free":
             return Free()
         smoothing = guided_smoothing(
             problem,

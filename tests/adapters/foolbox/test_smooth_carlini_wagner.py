@@ -15,7 +15,7 @@ from tests.networks import Digits, Linear
 torch = pytest.importorskip("torch")
 
 QUICK = {"binary_search_steps": 3, "steps": 20, "initial_const": 10.0, "alpha": 0.9}
-FORMS = ["constraint", "penalty", "relaxation", "none"]
+FORMS = ["constraint", "penalty", "relaxation", "free"]
 
 
 def lengths(x: Any, y: Any) -> Any:
@@ -23,7 +23,7 @@ def lengths(x: Any, y: Any) -> Any:
 
 
 @pytest.mark.parametrize("targeted", [False, True])
-@pytest.mark.parametrize("form", ["constraint", "none"])
+@pytest.mark.parametrize("form", ["constraint", "free"])
 def test_comes_close_to_the_true_distance_of_a_linear_model(
     linear: Linear, form: str, targeted: bool
 ) -> None:
@@ -80,9 +80,9 @@ def test_smoothing_smooths(digits: Digits) -> None:
         attack = SmoothCarliniWagnerAttack(**QUICK, smoothness=form, mu=10.0)
         r = attack(digits.model(), x, digits.labels, epsilons=None)[0] - x
         energy[form] = ((r * roughness(r)).sum() / r.square().sum()).item()
-    assert energy["constraint"] < energy["none"] / 2
-    assert energy["penalty"] < 0.8 * energy["none"]
-    assert energy["relaxation"] < energy["none"]
+    assert energy["constraint"] < energy["free"] / 2
+    assert energy["penalty"] < 0.8 * energy["free"]
+    assert energy["relaxation"] < energy["free"]
 
 
 def test_alpha_zero_is_the_attack_without_smoothing(digits: Digits) -> None:
@@ -91,7 +91,7 @@ def test_alpha_zero_is_the_attack_without_smoothing(digits: Digits) -> None:
         SmoothCarliniWagnerAttack(**parameters, smoothness=form)(
             digits.model(), digits.images, digits.labels, epsilons=None
         )[0]
-        for form in ("constraint", "none")
+        for form in ("constraint", "free")
     ]
     torch.testing.assert_close(*results, rtol=0, atol=1e-6)
 
@@ -261,7 +261,7 @@ def test_only_an_ambiguous_layout_is_an_error() -> None:
     SmoothCarliniWagnerAttack(**QUICK).run(model, x, labels)
     with pytest.raises(ValueError, match="batch of images"):
         SmoothCarliniWagnerAttack(**QUICK).run(model, x.flatten(1), labels)
-    SmoothCarliniWagnerAttack(**QUICK, smoothness="none").run(
+    SmoothCarliniWagnerAttack(**QUICK, smoothness="free").run(
         foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu"), x.flatten(1), labels
     )
 

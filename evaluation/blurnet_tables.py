@@ -1,8 +1,12 @@
-"""BlurNet's two evaluations: transferred stickers (table 1) and the white-box sweep (table 2)."""
+"""What BlurNet's two evaluations are made of: filtered networks, stickers, and what they achieve.
+
+Table 1 puts stickers of an undefended network before filtered ones, table 2 makes them for each
+network. ``studies/blurnet.py`` does both.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,35 +18,34 @@ from foolart.adapters.foolbox.robust_physical_perturbations import (
     RobustPhysicalPerturbationsAttack,
 )
 from foolart.evaluation.statistics import Estimate, wilson
-from foolart.plugins.blurnet import Blur
+from foolart.plugins.blurnet import Blur, high_frequency_energy, total_variation
+from foolart.plugins.features import feature_maps
 from foolart.plugins.guard import guard
+from foolart.plugins.sticker import Sticker
+
+ON_MAPS = {"tv": total_variation, "tikhonov": high_frequency_energy}
+"""The penalties of training that depend on the images."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One network under one sticker.
+class Verdict:
+    """What an attack achieved on one network.
 
     Attributes:
-        network: Its name.
-        threat: ``transfer`` or ``white-box``.
-        target: The class that the sticker aims at.
-        lam: lambda of the attack.
         accuracy: Share of clean images classified correctly.
         confidence: Mean probability of the true class on clean images.
-        changed: Share of images whose prediction the sticker changed, the paper's success.
+        changed: Share of images whose prediction the attack changed, the paper's success.
         reached: Share that became the target.
         dissimilarity: Mean of ``||x - x_adv||_2 / ||x_adv||_2`` (eq. 1), over all images.
+        distance: Median of ``||x - x_adv||_2``, images in [0, 1].
     """
 
-    network: str
-    threat: str
-    target: int
-    lam: float
     accuracy: Estimate
     confidence: float
     changed: Estimate
     reached: Estimate
     dissimilarity: float
+    distance: float
 
 
 def filtered(
@@ -60,106 +63,104 @@ def filtered(
 
 
 def judge(
-    name: str,
-    threat: str,
     network: nn.Module,
     x: torch.Tensor,
-    stickered: torch.Tensor,
+    attacked: torch.Tensor,
     *,
     label: int,
-    target: int,
-    lam: float,
-) -> Row:
-    """Judge a network on photographs, all of one class, and on the same with a sticker on.
+    target: int | None = None,
+) -> Verdict:
+    """Judge a network on photographs, all of one class, and on the same after an attack.
 
-    Both are rounded to 8 bits first, and the sticker is on all images, whether it works or not.
+    Both are rounded to 8 bits first. Images count whether the attack works on them or not.
+
+    Args:
+        network: In evaluation mode.
+        x: The photographs ``(N, C, H, W)`` in [0, 1].
+        attacked: The same after the attack.
+        label: Their class.
+        target: The class that the attack aims at; None for any other than ``label``.
     """
-    clean, attacked = ((255 * images).round() / 255 for images in (x, stickered))
+    clean, bad = ((255 * images).round() / 255 for images in (x, attacked))
     with torch.no_grad():
-        before, after = network(clean), network(attacked)
-    n, was, now = len(x), before.argmax(1), after.argmax(1)
-    size = attacked.flatten(1).norm(dim=1).clamp(min=1e-12)
-    distance = (clean - attacked).flatten(1).norm(dim=1)
+        before, after = network(clean), network(bad)
+    was, now = before.argmax(1), after.argmax(1)
+    size = bad.flatten(1).norm(dim=1).clamp(min=1e-12)
+    distance = (clean - bad).flatten(1).norm(dim=1)
 
     def share(hits: torch.Tensor) -> Estimate:
-        return wilson(hits.float().mean().item(), n)
+        return wilson(hits.float().mean().item(), len(x))
 
-    return Row(
-        network=name,
-        threat=threat,
-        target=target,
-        lam=lam,
+    return Verdict(
         accuracy=share(was == label),
         confidence=before.softmax(1)[:, label].mean().item(),
         changed=share(was != now),
-        reached=share(now == target),
+        reached=share(now != label if target is None else now == target),
         dissimilarity=(distance / size).mean().item(),
+        distance=distance.median().item(),
     )
 
 
-def stickered(
-    network: nn.Module, x: torch.Tensor, target: int, mask: Any, **options: Any
-) -> torch.Tensor:
-    """Photographs in [0, 1] with an RP2 sticker on that was made for a network."""
-    model = foolbox.PyTorchModel(network.eval(), bounds=(0, 1), device=str(x.device))
-    goal = foolbox.criteria.TargetedMisclassification(torch.full((len(x),), target).to(x.device))
-    attack = RobustPhysicalPerturbationsAttack(**options)
-    return attack.sticker(model, x, goal, mask=mask)(x)
-
-
-def transfer_table(
-    networks: Mapping[str, nn.Module],
-    x: torch.Tensor,
-    mask: Any,
-    *,
-    label: int,
-    target: int,
-    lam: float = 0.002,
-    **options: Any,
-) -> list[Row]:
-    """Table 1: a sticker made for the first network, put before all of them.
+def sticker_for(
+    network: nn.Module, x: torch.Tensor, mask: Any, *, target: int, **options: Any
+) -> Sticker:
+    """An RP2 sticker that makes a network see the target on photographs in [0, 1].
 
     Args:
-        networks: By name; the first is the one that is attacked.
-        x: Photographs of one class, ``(N, C, H, W)`` in [0, 1].
+        network: In evaluation mode.
+        x: Photographs ``(N, C, H, W)``.
         mask: Where the sticker may be.
-        label: Their class.
-        target: The class that the sticker aims at.
-        lam: lambda of RP2.
-        options: Others of :class:`RobustPhysicalPerturbationsAttack`.
+        target: The class to be seen.
+        options: Of :class:`RobustPhysicalPerturbationsAttack`.
     """
-    source = next(iter(networks.values()))
-    images = stickered(source, x, target, mask, lam=lam, **options)
-    return [
-        judge(name, "transfer", network, x, images, label=label, target=target, lam=lam)
-        for name, network in networks.items()
-    ]
+    model = foolbox.PyTorchModel(network, bounds=(0, 1), device=str(x.device))
+    goal = foolbox.criteria.TargetedMisclassification(torch.full((len(x),), target).to(x.device))
+    return RobustPhysicalPerturbationsAttack(**options).sticker(model, x, goal, mask=mask)
 
 
-def white_box_table(
-    networks: Mapping[str, nn.Module],
-    x: torch.Tensor,
-    mask: Any,
-    *,
-    label: int,
-    targets: Iterable[int],
-    lams: Iterable[float] = (0.002, 0.02),
-    **options: Any,
-) -> list[Row]:
-    """Table 2: stickers made for each network, for every target but the true class, and lambda."""
-    goals, lams = [target for target in targets if target != label], list(lams)
-    return [
-        judge(
-            name,
-            "white-box",
-            network,
-            x,
-            stickered(network, x, target, mask, lam=lam, **options),
-            label=label,
-            target=target,
-            lam=lam,
-        )
+def transfer(
+    networks: Mapping[str, nn.Module], x: torch.Tensor, sticker: Sticker, *, label: int, target: int
+) -> dict[str, Verdict]:
+    """Put a sticker before many networks, table 1; by name."""
+    return {
+        name: judge(network, x, sticker(x), label=label, target=target)
         for name, network in networks.items()
-        for target in goals
-        for lam in lams
-    ]
+    }
+
+
+def white_box(
+    network: nn.Module, x: torch.Tensor, mask: Any, *, label: int, target: int, **options: Any
+) -> Verdict:
+    """A cell of table 2: a sticker made for the network that it is put before."""
+    sticker = sticker_for(network, x, mask, target=target, **options)
+    return judge(network, x, sticker(x), label=label, target=target)
+
+
+def unmasked(
+    network: nn.Module, x: torch.Tensor, attack: Any, *, label: int, epsilon: float | None = None
+) -> Verdict:
+    """What a Foolbox attack achieves that may change all pixels of the photographs."""
+    model = foolbox.PyTorchModel(network, bounds=(0, 1), device=str(x.device))
+    labels = torch.full((len(x),), label, device=x.device)
+    _, attacked, _ = attack(model, x, labels, epsilons=epsilon)
+    return judge(network, x, attacked, label=label)
+
+
+def regulariser(
+    network: nn.Module, layer: str, penalty: str, alpha: float
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A defender's penalty, as the ``extra_loss`` of an attack that is to look harmless to it.
+
+    Args:
+        network: The network.
+        layer: The layer under the penalty.
+        penalty: ``"tv"`` or ``"tikhonov"``; ``"linf"`` does not depend on the images.
+        alpha: Its weight.
+
+    Raises:
+        ValueError: For another penalty.
+    """
+    if penalty not in ON_MAPS:
+        raise ValueError(f"expected a penalty on feature maps, {list(ON_MAPS)}, got {penalty!r}")
+    term = ON_MAPS[penalty]
+    return lambda images: alpha * term(feature_maps(network, layer, images))

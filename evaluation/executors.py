@@ -50,7 +50,7 @@ def launch(
     claims = store.units / f"claims-{uuid.uuid4().hex[:8]}"
     claims.mkdir(parents=True)
     devices = _devices(scenario.device, workers)
-    start = _processes if run.executor == "local" else _submitit
+    start = {"local": _processes, "ray": _ray}.get(run.executor, _submitit)
     running = start(store, run, claims, devices, transfer)
     try:
         while not all(done() for done, _ in running):
@@ -100,6 +100,29 @@ def _submitit(
         for device in devices
     ]
     return [(job.done, job.cancel) for job in jobs]
+
+
+def _ray(store: Store, run: Any, claims: Path, devices: list[str], transfer: bool) -> list[Worker]:
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError('executor ray needs Ray: pip install "foolart[ray]"') from error
+    if not ray.is_initialized():
+        ray.init(**{"include_dashboard": False, "log_to_driver": False, **run.cluster})
+    running: list[Worker] = []
+    for device in devices:
+        # Ray shows a worker the one GPU that it gives it.
+        gpu = device.startswith("cuda")
+        remote = ray.remote(max_retries=0, num_cpus=1, num_gpus=int(gpu))(serve)
+        folders = str(store.folder.absolute()), str(claims.absolute())
+        job = remote.remote(*folders, "cuda" if gpu else device, str(int(transfer)))
+        running.append(
+            (
+                lambda job=job: bool(ray.wait([job], timeout=0)[0]),  # type: ignore[misc]
+                lambda job=job: ray.cancel(job, force=True),  # type: ignore[misc]
+            )
+        )
+    return running
 
 
 def serve(folder: str, claims: str, device: str, transfer: str) -> None:

@@ -20,7 +20,7 @@ else:
 KINDS = {"models": "model", "data": "data set", "attacks": "attack", "defences": "defence"}
 THREATS = ("white-box", "transfer", "adaptive")
 UNSEEN = ("name", "description", "budgets", "run")  # results do not depend on these
-EXECUTORS = ("local", "slurm", "submitit")
+EXECUTORS = ("local", "slurm", "submitit", "ray")
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,13 @@ class Run:
 
     Attributes:
         executor: ``local`` for this machine; ``slurm`` for a cluster, through submitit;
-            ``submitit`` for submitit's own workers on this machine.
+            ``submitit`` for submitit's own workers on this machine; ``ray`` for a Ray cluster, or
+            a local one that it starts.
         workers: Number of worker processes; 0 computes in this one.
         batch_size: Images of a work unit: what a killed worker loses. None for the compute batch.
         shards: Number of parts that the data are cut into first.
-        cluster: Parameters of submitit, such as ``slurm_partition`` and ``timeout_min``.
+        cluster: Parameters of submitit, such as ``slurm_partition`` and ``timeout_min``, or of
+            ``ray.init``, such as ``address``.
     """
 
     executor: str = "local"

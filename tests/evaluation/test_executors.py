@@ -24,11 +24,16 @@ def what(table):
 
 @pytest.mark.parametrize(
     ("executor", "transfer"),
-    [("local", False), ("submitit", False), pytest.param("local", True, marks=pytest.mark.slow)],
+    [
+        ("local", False),
+        ("submitit", False),
+        pytest.param("local", True, marks=pytest.mark.slow),
+        pytest.param("ray", False, marks=pytest.mark.slow),
+    ],
 )
 def test_workers_equal_one_process(what, digits_files, tmp_path, executor, transfer):
-    if executor == "submitit":
-        pytest.importorskip("submitit")
+    if executor != "local":
+        pytest.importorskip(executor)
     if transfer:
         what["threats"] = ["white-box", "transfer"]
         what["models"].append(f"{digits_files / 'net.pt'}(mean=0.1)")
@@ -51,10 +56,13 @@ def test_objects_stay_in_their_process(what, digits, tmp_path):
         evaluate(scenario, tmp_path / "r", report=False)
 
 
-def test_a_missing_cluster_engine_is_named(what, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(ValueError, match=r'needs submitit: pip install "foolart\[cluster\]"'):
-        evaluate({**what, "run": {"executor": "slurm", "workers": 2}}, tmp_path / "r")
+@pytest.mark.parametrize(
+    ("executor", "package", "extra"), [("slurm", "submitit", "cluster"), ("ray", "ray", "ray")]
+)
+def test_a_missing_cluster_engine_is_named(what, tmp_path, monkeypatch, executor, package, extra):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=rf'pip install "foolart\[{extra}\]"'):
+        evaluate({**what, "run": {"executor": executor, "workers": 2}}, tmp_path / "r")
 
 
 def test_every_visible_gpu_gets_a_worker(what, digits, monkeypatch):

@@ -28,6 +28,7 @@ _HOMES = {
     "PatchReplacementTransformer": "patch_replacement",
     "PixelDeflection": "preprocessors",
     "PreprocessorModule": "preprocessor_module",
+    "RandomPreprocessorModule": "preprocessor_module",
     "QuantizedDDN": "quantized_ddn",
     "RobustPhysicalPerturbations": "robust_physical_perturbations",
     "SmoothBoundaryProjection": "smooth_boundary_projection",
@@ -35,6 +36,7 @@ _HOMES = {
     "SmoothProjectedGradientDescent": "smooth_projected_gradient_descent",
     "StepLeastLikely": "adversarial_training",
     "art_attack": "from_art",
+    "art_preprocessor": "preprocessor_module",
 }
 _EXTRAS = {"art": "art", "torch": "torch", "faiss": "patches", "safetensors": "patches"}
 

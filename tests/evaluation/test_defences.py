@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from foolart.evaluation.defences import build_defence, defences
+from foolart.evaluation.defences import build_defence, defences, defended
 from foolart.evaluation.engine import evaluate
+from foolart.evaluation.models import load_model
 from foolart.evaluation.specs import Spec
+from foolart.plugins.deflection import ActivationMap, PixelDeflection
 from foolart.plugins.filters import BitDepthReduction, MedianSmoothing
 from foolart.plugins.patches import PatchReplacer
-from foolart.plugins.randomised import RandomChoice
+from foolart.plugins.randomised import RandomChoice, is_random
 
 
 def build(text):
@@ -36,6 +38,38 @@ def test_defences_of_layers():
         "input": MedianSmoothing,
         "features.0": PatchReplacer,
     }
+
+
+def test_arts_preprocessors_by_name():
+    pytest.importorskip("art")
+    found = build("art:JpegCompression(quality=50)")
+    assert found.preprocessor.quality == 50
+    assert found(torch.rand(1, 3, 16, 16)).shape == (1, 3, 16, 16)
+    assert is_random(build({"name": "chain", "defences": ["median", "art:TotalVarMin(prob=0.5)"]}))
+
+
+def test_pixel_deflection_looks_where_the_network_does():
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 5),
+    ).eval()
+    model = load_model(Spec.of(("net", network), "model"))
+    what = {"name": "pixel-deflection", "features": "1", "classifier": "4", "top": 2}
+    for table in (what, {"name": "chain", "defences": [what]}):
+        behind = defended(model, Spec.of(table, "defence"))
+        (deflection,) = [m for m in behind.defence.modules() if isinstance(m, PixelDeflection)]
+        x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        expected = ActivationMap(network, "1", "4", top=2)(x)
+        torch.testing.assert_close(deflection.activation(x), expected)
+    with pytest.raises(ValueError, match="both features and classifier"):
+        build("pixel-deflection(features=a)")
+    with pytest.raises(ValueError, match="nearest are"):
+        defended(model, Spec.of({**what, "features": "9"}, "defence"))
+    with pytest.raises(ValueError, match="parameter of defence pixel-deflection: 'model'"):
+        build("pixel-deflection(model=3)")
 
 
 def test_patch_replacement_reads_its_codebook(tmp_path):

@@ -4,11 +4,19 @@ import pytest
 pytest.importorskip("art")
 torch = pytest.importorskip("torch")
 
-from art.defences.preprocessor import FeatureSqueezing, JpegCompression  # noqa: E402
+from art.defences.preprocessor import (  # noqa: E402
+    FeatureSqueezing,
+    JpegCompression,
+    TotalVarMin,
+)
 
-from foolart.adapters.art.preprocessor_module import PreprocessorModule  # noqa: E402
+from foolart.adapters.art.preprocessor_module import (  # noqa: E402
+    PreprocessorModule,
+    art_preprocessor,
+)
 from foolart.adapters.art.preprocessors import BitDepthReduction  # noqa: E402
 from foolart.plugins import filters  # noqa: E402
+from foolart.plugins.randomised import Randomised, is_random  # noqa: E402
 
 
 @pytest.fixture
@@ -47,3 +55,43 @@ def test_bad_input_is_refused():
         PreprocessorModule(lambda x: x)
     with pytest.raises(ValueError, match="one of straight-through, got 'true'"):
         PreprocessorModule(JpegCompression(clip_values=(0, 1)), gradient="true")
+
+
+def test_arts_own_by_name_get_the_channels_where_they_want_them(x):
+    """TotalVarMin of ART takes the last axis for the channels, and cannot be told otherwise."""
+    plain = x.detach()
+    module = art_preprocessor("TotalVarMin", prob=0.5, max_iter=3, seed=1)
+    first = module(plain)
+    np.random.seed(int(torch.randint(0, 2**31, (2,), generator=Randomised(1).generator("cpu"))[0]))
+    own = TotalVarMin(prob=0.5, max_iter=3, clip_values=(0, 1))
+    expected = own(np.moveaxis(plain[:1].numpy(), 1, -1))[0]
+    np.testing.assert_allclose(first[:1], np.moveaxis(expected, -1, 1), atol=1e-6)
+    smoothed = art_preprocessor("SpatialSmoothing", window_size=3)(plain)
+    torch.testing.assert_close(smoothed, filters.MedianSmoothing(3)(plain))
+
+
+def test_random_ones_repeat_their_draws_and_leave_numpys_generator(x):
+    module = art_preprocessor("TotalVarMin", max_iter=2)
+    assert is_random(module)
+    state = np.random.get_state()[1].copy()
+    first, second = module(x), module(x)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+    module.reset()
+    again = module(x)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+    (g,) = torch.autograd.grad(again.sum(), x)
+    assert torch.equal(g, torch.ones_like(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "message"),
+    [
+        ("JpegCompresion", {}, "nearest are JpegCompression"),
+        ("JpegCompression", {"qualiti": 5}, "takes no qualiti: its parameters are quality"),
+        ("FeatureSqueezing", {"bit_depth": 100}, "bit depth"),
+    ],
+)
+def test_bad_names_and_parameters_are_refused(name, params, message):
+    with pytest.raises(ValueError, match=message):
+        art_preprocessor(name, **params)

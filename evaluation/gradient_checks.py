@@ -21,7 +21,7 @@ from foolart.evaluation.records import Record
 NO_GRADIENT = "no gradient at the original"
 """The flag of a row whose model has a zero or missing gradient where the attack begins."""
 
-GRADIENT_THREATS = ("white-box", "true-gradient", "bpda", "bpda-smooth", "bpda-eot")
+GRADIENT_THREATS = ("white-box", "bpda", "bpda-smooth", "true-gradient", "bpda-eot")
 # As in ``ddn(steps=20)`` and ``DDN-20``.
 _STEPS = re.compile(r"(?:\bsteps=|-)(\d+)\b")
 

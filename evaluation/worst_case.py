@@ -13,6 +13,8 @@ from foolart.evaluation.records import Record
 from foolart.evaluation.statistics import Estimate, wilson
 from foolart.evaluation.summary import Robustness
 
+THREATS = ("transfer", *GRADIENT_THREATS, "decision")
+
 
 def robustness(
     records: Iterable[Record], *, budget: float, norm: str = "l2", confidence: float = 0.95
@@ -28,14 +30,14 @@ def robustness(
         confidence: Nominal coverage of Wilson's intervals.
 
     Returns:
-        One entry for each data set, model and defence.
+        One entry for each data set, model and defence, in the order of their first rows.
     """
     groups: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
     for record in records:
         if not record.broken:
             groups[record.data, record.model, record.defence].append(record)
     found = []
-    for (data, model, defence), rows in sorted(groups.items()):
+    for (data, model, defence), rows in groups.items():
         clean = _mean_by_image({i: [r.correct for r in own] for i, own in _by_image(rows).items()})
         digital = [row for row in rows if row.variant != "raw"] or rows
         threats: dict[str, list[Record]] = defaultdict(list)
@@ -51,7 +53,7 @@ def robustness(
                 clean=wilson(clean, len(_by_image(rows)), confidence),
                 threats={
                     threat: _accuracy(own, budget, norm, confidence)
-                    for threat, own in sorted(threats.items(), key=_order)
+                    for threat, own in sorted(threats.items(), key=lambda item: order(item[0]))
                 },
                 worst=_accuracy(digital, budget, norm, confidence),
                 flags=signs(digital, budget=budget, norm=norm),
@@ -60,10 +62,9 @@ def robustness(
     return tuple(found)
 
 
-def _order(item: tuple[str, object]) -> tuple[int, str]:
-    """Threat models from the one that knows least to the one that knows most, others last."""
-    known = ("transfer", "decision", *GRADIENT_THREATS)
-    return known.index(item[0]) if item[0] in known else len(known), item[0]
+def order(threat: str) -> tuple[int, str]:
+    """The place of a threat model in tables: transfer, gradients, decisions, then others."""
+    return THREATS.index(threat) if threat in THREATS else len(THREATS), threat
 
 
 def _accuracy(rows: Sequence[Record], budget: float, norm: str, confidence: float) -> Estimate:

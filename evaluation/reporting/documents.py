@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from foolart.evaluation.reporting import matrices, words
 from foolart.evaluation.reporting.contents import Contents
 from foolart.evaluation.reporting.leaderboard import by_task, columns, counted, note, sections
+from foolart.evaluation.summary import Summary
 
 
 def markdown(contents: Contents) -> str:
@@ -25,12 +26,16 @@ def markdown(contents: Contents) -> str:
             *([column.cell(row, None) for column in shown] for row in rows),
         ]
         parts.append(_table(table))
-    for title, found in (
-        ("Transfer", matrices.transfer(summary)),
-        ("Defences by threat model", matrices.defences(summary)),
-    ):
-        parts += [f"## {title}"] * bool(found) + [_matrix(matrix) for matrix in found]
+    if transfers := matrices.transfer(summary):
+        parts += ["## Transfer", *map(_matrix, transfers)]
+    if tables := defence_tables(summary):
+        parts += ["## Defences by threat model", tables]
     return "\n\n".join([*parts, note(summary)]) + "\n"
+
+
+def defence_tables(summary: Summary) -> str:
+    """Defences by threat model as Markdown; empty where there are none."""
+    return "\n\n".join(map(_matrix, matrices.defences(summary)))
 
 
 def _matrix(matrix: matrices.Matrix) -> str:

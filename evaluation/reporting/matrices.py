@@ -10,6 +10,7 @@ from foolart.evaluation.reporting import words
 from foolart.evaluation.reporting.leaderboard import by_task
 from foolart.evaluation.statistics import Estimate
 from foolart.evaluation.summary import Group, Line, Robustness, Row, Summary
+from foolart.evaluation.worst_case import order
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def defences(summary: Summary) -> list[Matrix]:
 
 
 def _defences(title: str, items: Sequence[Robustness]) -> Matrix:
-    threats = tuple(dict.fromkeys(threat for item in items for threat in item.threats))
+    threats = sorted({threat for item in items for threat in item.threats}, key=order)
     rows = []
     for item in items:
         worst = _rate(item.worst)
@@ -177,7 +178,7 @@ def _defences(title: str, items: Sequence[Robustness]) -> Matrix:
         )
     heads = (words.THREATS.get(threat, threat) for threat in threats)
     columns = ("clean", *heads, "worst case", "flags")
-    corner = f"accuracy % within distance {items[0].budget:g}"
+    corner = f"accuracy % of {items[0].images} images, within distance {items[0].budget:g}"
     return Matrix(title, corner, columns, tuple(rows))
 
 

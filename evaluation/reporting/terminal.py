@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from foolart.evaluation.reporting import words
+from foolart.evaluation.reporting import matrices, words
 from foolart.evaluation.reporting.contents import Contents, Cost
 from foolart.evaluation.reporting.leaderboard import Column, by_task, columns, counted, sections
 from foolart.evaluation.summary import Row, Task
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Leaderboard:
     """The leaderboard for ``rich`` to print: a table for each task, flags and errors under it.
+
+    Where there are defences, a table of them by threat model follows.
 
     Intervals, optimality and perceptual scores are left out where the terminal is too narrow for
     them; nothing is cut off.
@@ -42,6 +44,15 @@ class Leaderboard:
                     break
             yield table
             yield from self._notes(rows)
+            yield Text()
+        for matrix in matrices.defences(self.contents.summary):
+            table = _defences(matrix, whole=True)
+            if console.measure(table, options=wide).minimum > options.max_width:
+                table = _defences(matrix, whole=False)
+            yield table
+            for name, cells in matrix.rows:
+                if cells[-1].text:
+                    yield Text(f"! {name}: {cells[-1].text}")
             yield Text()
 
     def _layouts(self) -> Iterator[list[Column]]:
@@ -98,6 +109,29 @@ class Leaderboard:
                 for name, own in attacks.items()
             ]
             yield Text(f"! {', '.join(names)}: {flags}")
+
+
+def _defences(matrix: matrices.Matrix, *, whole: bool) -> Table:
+    """Defences by threat model, with all intervals or only the headline's; flags are notes."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    title = f"{matrix.title}: {matrix.corner}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.padding = (0, 1, 0, 0)
+    table.add_column("defence", overflow="fold")
+    *columns, _ = matrix.columns
+    for head in columns:
+        # Room for an interval: only words may be broken, a number in two pieces is another number.
+        least = 8 if whole or head == columns[-1] else 5
+        table.add_column(head, justify="right", overflow="fold", min_width=least)
+    for name, (*cells, flags) in matrix.rows:
+        texts = [c.text if whole or c.mark else c.text.partition(" [")[0] for c in cells]
+        style = "yellow" if flags.text else ""
+        marked = f"! {name}" if flags.text else name
+        table.add_row(*(Text(text, style=style) for text in [marked, *texts]))
+    return table
 
 
 def _narrow(column: Column) -> Column:

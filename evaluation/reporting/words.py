@@ -10,13 +10,13 @@ from foolart.evaluation.summary import Line, Row, Task
 MISSING = "–"
 VARIANTS = {"raw": "raw floats", "rounded": "rounded", "lagrangian": "Q_λ"}
 THREATS = {
-    "transfer": "transfer",
-    "decision": "decision-based",
+    "transfer": "transferred",
     "white-box": "white-box",
-    "true-gradient": "true gradient",
-    "bpda": "BPDA",
+    "bpda": "BPDA, identity",
     "bpda-smooth": "BPDA, smooth",
+    "true-gradient": "true gradient",
     "bpda-eot": "BPDA + EOT",
+    "decision": "decision-based",
 }
 NORMS = {"l2": "L2", "linf": "L∞"}
 

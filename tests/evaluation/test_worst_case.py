@@ -28,6 +28,15 @@ def test_the_worst_case_is_taken_image_by_image():
     assert robustness(rows, budget=2.0)[0].worst == wilson(0, 5)
 
 
+def test_defences_come_in_their_order_and_threats_in_that_of_the_tables():
+    threats = ["decision", "true-gradient", "bpda-eot", "bpda-smooth", "bpda", "transfer", "mine"]
+    rows = [record(defence=name, threat=t) for name in ("noise", "jpeg") for t in threats]
+    found = robustness(rows, budget=1.0)
+    assert [item.defence for item in found] == ["noise", "jpeg"]
+    order = ["transfer", "bpda", "bpda-smooth", "true-gradient", "bpda-eot", "decision", "mine"]
+    assert list(found[0].threats) == order
+
+
 def test_raw_adversarials_count_only_where_there_are_no_others():
     raw = records([0.1, 0.1], variant="raw")
     assert robustness(raw, budget=1.0)[0].worst.value == 0

@@ -124,7 +124,7 @@ def test_the_defence_table_ends_with_the_worst_case():
     assert matrix.columns[-2:] == ("worst case", "flags")
     found = dict(matrix.rows)
     by_column = dict(zip(matrix.columns, found["jpeg"], strict=True))
-    assert by_column["BPDA"].share == pytest.approx(2 / 3)
+    assert by_column["BPDA, identity"].share == pytest.approx(2 / 3)
     assert by_column["worst case"].share == pytest.approx(1 / 3)
     assert by_column["worst case"].mark
     assert by_column["white-box"].text == "–"

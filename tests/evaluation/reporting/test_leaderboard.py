@@ -162,9 +162,26 @@ def test_p_values(p, text):
 
 def test_markdown_has_the_defence_table_too(contents):
     text = documents.markdown(contents)
-    head = next(line for line in text.splitlines() if line.startswith("| accuracy % within"))
-    columns = ["clean", "transfer", "white-box", "BPDA", "worst case", "flags"]
+    head = next(line for line in text.splitlines() if line.startswith("| accuracy % of"))
+    columns = ["clean", "transferred", "white-box", "BPDA, identity", "worst case", "flags"]
     assert [cell.strip() for cell in head.strip("|").split("|")][1:] == columns
     assert "| jpeg | 100 [61–100] | – | 100 [61–100] | 100 [61–100] | 100 [61–100] |" in text
     assert "## Transfer" in text
     assert "## Transfer" not in documents.markdown(Contents(records([0.1])))
+
+
+def test_terminals_show_defences_by_threat_model(contents):
+    text = printed(contents, 200)
+    row = next(line for line in text.splitlines() if "jpeg" in line and "100 [61–100]" in line)
+    assert row.count("100 [61–100]") == 4
+    (item,) = (item for item in contents.summary.robustness if item.defence == "jpeg")
+    assert f"! jpeg: {'; '.join(item.flags)}" in text.splitlines()
+
+
+def test_only_the_headline_keeps_its_interval_in_a_narrow_terminal(contents):
+    _, table = printed(contents, 50).rsplit("accuracy % of 6 images", 1)
+    assert max(map(len, table.splitlines())) <= 50
+    assert "…" not in table
+    row = next(line for line in table.splitlines() if "jpeg " in line)
+    assert row.split()[-5:] == ["100", "–", "100", "100", "100"]
+    assert table.count("[61–100]") == 1

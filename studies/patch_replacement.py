@@ -3,17 +3,20 @@
 python studies/patch_replacement.py --data imagenet.npz --out FOLDER [--study NAME] [--images 20]
 
 Studies:
-  defences  patch replacement, the comparison defences and ART's JPEG around EfficientNet-Lite0
+  defences  patch replacement, the comparison defences and ART's own around EfficientNet-Lite0
+  smooth    the smooth attack sC&W against patch replacement, beside DDN
   better    tries at making patch replacement better: two layers, later layers, overlap, strategies,
             K, randomised codebooks and grids
-  robust    patch replacement on a clean and on a PGD-trained MNIST network (needs --mnist and
-            --networks, the folder with mnist_lenet5_clean.npz and mnist_lenet5_adv_linf03.npz)
+  mnist     the same tries on MNIST, around the LeNet whose weights are in --weights: a clean and
+            a PGD-trained one are worth a comparison
 
-The npz file holds "images" (N, 224, 224, 3), uint8, and "labels". Codebooks are learnt from its
-first 100 images, attacks run on the next: the two never meet. An interrupted run is gone on with.
-Each table is printed and written to FOLDER/STUDY.md: accuracy with Wilson's 95 % intervals, under
-each threat model what is left when no attack of that kind succeeds within the L2 budget, and what
-is left under all of them together, image by image.
+For the first three, the npz file holds "images" (N, 224, 224, 3), uint8, and "labels"; codebooks
+are learnt from its first 100 images, attacks run on the next: the two never meet. For the last, it
+holds "train_images", to learn codebooks from, "test_images" (N, 28, 28) and "test_labels".
+
+An interrupted run is gone on with. The table of accuracies is printed and written to FOLDER, with
+Wilson's 95 % intervals: for each threat model what is left when no attack of that kind succeeds
+within the L2 budget, and what is left under all of them together, image by image.
 """
 
 from __future__ import annotations
@@ -25,17 +28,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from art.defences.preprocessor import JpegCompression
 from torch import nn
 
-from foolart.adapters.art import PreprocessorModule
+from foolart.adapters.art import art_preprocessor
 from foolart.adapters.foolbox.defend import network_of
 from foolart.evaluation.engine import evaluate
 from foolart.evaluation.inspection import activations
 from foolart.evaluation.models import LoadedModel, load_model
+from foolart.evaluation.reporting.documents import defence_tables
 from foolart.evaluation.scenario import Scenario
 from foolart.evaluation.specs import Spec
-from foolart.evaluation.summary import Robustness
 from foolart.plugins.codebook import E8Lattice, ProductQuantizer
 from foolart.plugins.deflection import ActivationMap, PixelDeflection
 from foolart.plugins.filters import (
@@ -49,8 +51,6 @@ from foolart.plugins.patches import PatchReplacer
 from foolart.plugins.randomised import RandomChoice
 
 LEARNT_FROM = 100
-THREATS = ("transfer", "decision", "true-gradient", "bpda", "bpda-smooth", "bpda-eot", "white-box")
-
 Defences = list[tuple[str, Any]]
 
 
@@ -119,55 +119,66 @@ def rivals(books: Books, network: nn.Module) -> Defences:
     """What the thesis compares, its control, and the lattice."""
     cam = ActivationMap(Normalised(network), "network._swish", "network._fc")
     return [
+        ("Gaussian noise .05 (control)", GaussianNoise(0.05)),
+        ("patches, K = 3927", PatchReplacer(books(3927))),
+        ("patches, K = 392", PatchReplacer(books(392))),
+        ("E8 lattice, s = .1", PatchReplacer(E8Lattice(0.1, (1, 2, 4)))),
         ("bit depth 3", BitDepthReduction(3)),
-        ("bit depth 5", BitDepthReduction(5)),
-        ("median 2", MedianSmoothing(2)),
         ("median 3", MedianSmoothing(3)),
         ("bilateral", BilateralFilter()),
-        ("JPEG 75 (ART)", PreprocessorModule(JpegCompression((0, 1), 75, channels_first=True))),
+        ("JPEG 75 (ART)", art_preprocessor("JpegCompression", quality=75)),
+        ("FeatureSqueezing, 5 bits (ART)", art_preprocessor("FeatureSqueezing", bit_depth=5)),
+        ("SpatialSmoothing 2 (ART)", art_preprocessor("SpatialSmoothing", window_size=2)),
+        ("Gaussian noise .224 (control)", GaussianNoise(0.05**0.5)),
         ("pixel deflection", PixelDeflection(activation=cam)),
-        ("Gaussian noise .05", GaussianNoise(0.05)),
-        ("Gaussian noise .224", GaussianNoise(0.05**0.5)),
-        ("patches, K = 392", PatchReplacer(books(392))),
-        ("patches, K = 3927", PatchReplacer(books(3927))),
-        ("E8 lattice, s = .1", PatchReplacer(E8Lattice(0.1, (1, 2, 4)))),
+        ("TotalVarMin (ART)", art_preprocessor("TotalVarMin")),
     ]
 
 
-def tries(books: Books, network: nn.Module) -> Defences:
-    """What might make patch replacement better."""
-    first, later = "_blocks.0", "_blocks.5"
+def tries(books: Books, small: int, large: int, first: str, later: str) -> Defences:
+    """What might make patch replacement better.
 
-    def layer(name: str, k: int, **how: Any) -> PatchReplacer:
-        return PatchReplacer(books(k, name, depth=4), **how)
+    Args:
+        books: The codebooks.
+        small: K of a coarse codebook of the image.
+        large: K of a fine one, and of those of layers.
+        first: The name of an early layer.
+        later: The name of a later layer.
+    """
+
+    def layer(name: str, **how: Any) -> PatchReplacer:
+        return PatchReplacer(books(large, name, depth=4), **how)
 
     def offsets(k: int) -> list[nn.Module]:
         return [PatchReplacer(books(k), offset=(i, j)) for i in range(3) for j in range(3)]
 
-    soft = {"strategy": "linf", "epsilon": 0.5}
+    soft: dict[str, Any] = {"strategy": "linf", "epsilon": 0.5}
+    both = {INPUT: PatchReplacer(books(large)), first: layer(first, **soft)}
+    grids = [*offsets(small // 2), *offsets(small), *offsets(2 * small)]
     return [
-        ("K = 392", PatchReplacer(books(392))),
-        ("K = 3927", PatchReplacer(books(3927))),
-        ("K = 392, overlap", PatchReplacer(books(392), stride=1)),
-        ("K = 3927, overlap", PatchReplacer(books(3927), stride=1)),
-        ("K = 392, linf .1", PatchReplacer(books(392), strategy="linf", epsilon=0.1)),
-        ("first block, K = 8000", {first: layer(first, 8000)}),
-        ("first block, K = 8000, linf .5", {first: layer(first, 8000, **soft)}),
+        ("Gaussian noise .224 (control)", GaussianNoise(0.05**0.5)),
+        (f"K = {small}", PatchReplacer(books(small))),
+        (f"K = {large}", PatchReplacer(books(large))),
+        (f"K = {small}, overlap", PatchReplacer(books(small), stride=1)),
+        (f"K = {small}, linf .1", PatchReplacer(books(small), strategy="linf", epsilon=0.1)),
+        (first, {first: layer(first)}),
+        (f"{first}, linf .5", {first: layer(first, **soft)}),
+        (f"image and {first}, linf .5", both),
+        (later, {later: layer(later)}),
+        (f"random grid, K = {small}", RandomChoice(offsets(small))),
+        ("random codebook and grid", RandomChoice(grids)),
         (
-            "image and first block",
-            {INPUT: PatchReplacer(books(3927)), first: layer(first, 8000, **soft)},
+            f"K = {small}, then noise .05",
+            nn.Sequential(PatchReplacer(books(small)), GaussianNoise(0.05)),
         ),
-        ("sixth block, K = 4000", {later: layer(later, 4000)}),
-        ("random grid, K = 392", RandomChoice(offsets(392))),
-        (
-            "random codebook and grid",
-            RandomChoice([*offsets(196), *offsets(392), *offsets(785)]),
-        ),
-        ("K = 392, then noise .05", nn.Sequential(PatchReplacer(books(392)), GaussianNoise(0.05))),
     ]
 
 
-def imagenet(arguments: argparse.Namespace, defences: Callable[..., Defences]) -> Scenario:
+def imagenet(
+    arguments: argparse.Namespace,
+    defences: Callable[..., Defences],
+    attacked: list[Any] | None = None,
+) -> Scenario:
     """Defences around EfficientNet-Lite0."""
     with np.load(arguments.data) as data:
         images, labels = data["images"].transpose(0, 3, 1, 2), data["labels"]
@@ -178,84 +189,75 @@ def imagenet(arguments: argparse.Namespace, defences: Callable[..., Defences]) -
         name=f"patch replacement: {arguments.study}",
         models=["efficientnet-lite0"],
         data=[("ImageNet", (images[test].transpose(0, 2, 3, 1), labels[test]))],
-        attacks=ATTACKS,
+        attacks=attacks(20, arguments.budget or 1.0) if attacked is None else attacked,
         defences=defences(books, network_of(model.foolbox)),
         variants=["rounded"],
         threats=["white-box", "transfer", "adaptive"],
         budgets=[arguments.budget or 1.0],
-        compute_batch=10,
+        compute_batch=min(arguments.images, 10),
     )
 
 
-ATTACKS = [
-    {"name": "ddn", "steps": 20, "label": "DDN-20"},
-    {"name": "pgd-l2", "steps": 20, "epsilon": 1.0, "label": "PGD2-20"},
-    {
-        "name": "hop-skip-jump",
-        "steps": 3,
-        "initial_gradient_eval_steps": 10,
-        "max_gradient_eval_steps": 20,
-        "label": "HopSkipJump-3",
-    },
-]
-
-
-def robust(arguments: argparse.Namespace) -> Scenario:
-    """Patch replacement on top of adversarial training, on MNIST."""
-    with np.load(arguments.mnist) as data:
-        clean = data["train_images"][:2000, None]
-        count = arguments.images
-        images, labels = data["test_images"][:count], data["test_labels"][:count]
-    books = Books(arguments.out / "codebooks-mnist", clean)
-    files = {"clean": "mnist_lenet5_clean.npz", "PGD-trained": "mnist_lenet5_adv_linf03.npz"}
-    networks = {name: LeNet(arguments.networks / file).eval() for name, file in files.items()}
-    return Scenario(
-        name="patch replacement on a robust network",
-        models=[(name, net.requires_grad_(False)) for name, net in networks.items()],
-        data=[("MNIST", (images, labels))],
-        attacks=[
-            {"name": "ddn", "steps": 100, "label": "DDN-100"},
-            {"name": "pgd-l2", "steps": 100, "epsilon": 1.5, "label": "PGD2-100"},
-            {"name": "pgd-linf", "steps": 100, "epsilon": 0.3, "label": "PGD-100"},
-        ],
-        defences=[
-            ("patches, K = 50", PatchReplacer(books(50))),
-            ("patches, K = 500", PatchReplacer(books(500))),
-            ("Gaussian noise .224", GaussianNoise(0.05**0.5)),
-        ],
-        variants=["rounded"],
-        threats=["white-box", "transfer", "adaptive"],
-        budgets=[arguments.budget or 1.5],
-        compute_batch=50,
-    )
-
-
-STUDIES: dict[str, Callable[[argparse.Namespace], Scenario]] = {
-    "defences": lambda arguments: imagenet(arguments, rivals),
-    "better": lambda arguments: imagenet(arguments, tries),
-    "robust": robust,
+# A token: within a budget as small as this it would need thousands of queries.
+DECISION = {
+    "name": "hop-skip-jump",
+    "steps": 2,
+    "initial_gradient_eval_steps": 10,
+    "max_gradient_eval_steps": 20,
+    "label": "HopSkipJump-2",
 }
 
 
-def table(found: tuple[Robustness, ...], labels: dict[str, int]) -> str:
-    """The robustness of every defence as Markdown, in the order in which they were given."""
-    rows = sorted(found, key=lambda item: (item.model, labels.get(item.defence, -1)))
-    known = [t for t in THREATS if any(t in item.threats for item in rows)]
-    head = ["model", "defence", "clean", *known, "worst case", "signs of hidden gradients"]
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    for item in rows:
-        cells = [item.model, item.defence or "none", percent(item.clean)]
-        cells += [percent(item.threats[t]) if t in item.threats else "" for t in known]
-        cells += [percent(item.worst), "; ".join(item.flags)]
-        lines.append("| " + " | ".join(cells) + " |")
-    budget, images = rows[0].budget, rows[0].images
-    return f"L2 budget {budget:g}, {images} images, percent correct.\n\n" + "\n".join(lines) + "\n"
+def attacks(steps: int, epsilon: float) -> list[Any]:
+    """One for the smallest distance, one for the whole budget, one without gradients."""
+    return [
+        {"name": "ddn", "steps": steps, "label": f"DDN-{steps}"},
+        {"name": "pgd-l2", "steps": steps, "epsilon": epsilon, "label": f"PGD2-{steps}"},
+        DECISION,
+    ]
 
 
-def percent(estimate: Any) -> str:
-    """An estimate and its interval."""
-    low, high = 100 * estimate.low, 100 * estimate.high
-    return f"{100 * estimate.value:.0f} ({low:.0f} to {high:.0f})"
+def mnist(arguments: argparse.Namespace) -> Scenario:
+    """The tries on MNIST, where a network that was trained on adversarials is at hand."""
+    if arguments.weights is None:
+        raise SystemExit("study mnist needs --weights")
+    with np.load(arguments.data) as data:
+        clean = data["train_images"][:1000, None]
+        test = slice(arguments.images)
+        images, labels = data["test_images"][test], data["test_labels"][test]
+    network = LeNet(arguments.weights).eval().requires_grad_(False)
+    model = load_model(Spec.of(("LeNet", network), "model"))
+    books = Books(arguments.out / f"codebooks-{arguments.weights.stem}", clean, model)
+    return Scenario(
+        name="patch replacement: mnist",
+        models=[(arguments.weights.stem, network)],
+        data=[("MNIST", (images, labels))],
+        attacks=attacks(40, arguments.budget or 1.5),
+        defences=tries(books, 50, 500, "conv1", "conv2"),
+        variants=["rounded"],
+        threats=["white-box", "transfer", "adaptive"],
+        budgets=[arguments.budget or 1.5],
+        compute_batch=min(arguments.images, 20),
+    )
+
+
+def plain(books: Books, network: nn.Module) -> Defences:
+    """Patch replacement of the image, as the thesis has it."""
+    return [(f"patches, K = {k}", PatchReplacer(books(k))) for k in (3927, 392)]
+
+
+SMOOTH = [
+    {"name": "smooth-cw", "steps": 40, "binary_search_steps": 3, "label": "sC&W-3x40"},
+    {"name": "ddn", "steps": 20, "label": "DDN-20"},
+]
+STUDIES: dict[str, Callable[[argparse.Namespace], Scenario]] = {
+    "defences": lambda arguments: imagenet(arguments, rivals),
+    "smooth": lambda arguments: imagenet(arguments, plain, SMOOTH),
+    "better": lambda arguments: imagenet(
+        arguments, lambda books, _: tries(books, 392, 3927, "_blocks.0", "_blocks.5")
+    ),
+    "mnist": mnist,
+}
 
 
 def main() -> None:
@@ -263,23 +265,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--study", choices=list(STUDIES), default="defences")
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--budget", type=float)
-    parser.add_argument("--mnist", type=Path)
-    parser.add_argument("--networks", type=Path)
+    parser.add_argument("--weights", type=Path, help="of the LeNet of study mnist, npz")
     parser.add_argument("--learn-only", action="store_true", help="stop after the codebooks")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     scenario = STUDIES[arguments.study](arguments)
     if arguments.learn_only:
         return
-    results = evaluate(scenario, arguments.out / arguments.study, tell)
-    order = {spec.label: k for k, spec in enumerate(scenario.defences)}
-    text = table(results.summary.robustness, order)
-    (arguments.out / f"{arguments.study}.md").write_text(text)
+    name = arguments.study + (f"-{arguments.weights.stem}" if arguments.weights else "")
+    results = evaluate(scenario, arguments.out / name, tell)
+    text = defence_tables(results.summary)
+    (arguments.out / f"{name}.md").write_text(text)
     print(text)
 
 

@@ -27,6 +27,7 @@ from foolart.evaluation.magnify import magnify_command
 from foolart.evaluation.reporting.command import report_command
 from foolart.evaluation.results import Results
 from foolart.evaluation.scenario import EXECUTORS, Scenario, presets
+from foolart.evaluation.spectra import spectra_command
 from foolart.evaluation.train import train_command
 
 BAD_INPUT, INCOMPLETE, INTERRUPTED = 2, 3, 130
@@ -234,3 +235,4 @@ app.command("magnify")(magnify_command)
 app.command("inspect-layers")(inspect_layers_command)
 app.command("codebook")(codebook_command)
 app.command("train")(train_command)
+app.command("spectra")(spectra_command)

@@ -1,4 +1,4 @@
-"""BlurNet's evaluations and spectra, on networks whose behaviour is known."""
+"""BlurNet's evaluations, on a network whose behaviour is known."""
 
 from __future__ import annotations
 
@@ -17,12 +17,6 @@ from foolart.evaluation.blurnet_tables import (  # noqa: E402
     transfer,
     unmasked,
     white_box,
-)
-from foolart.evaluation.spectra import (  # noqa: E402
-    high_frequency_share,
-    log_spectrum,
-    plot_spectra,
-    spectra,
 )
 from foolart.plugins.blurnet import total_variation  # noqa: E402
 
@@ -96,24 +90,3 @@ def test_a_defenders_penalty_is_a_loss_of_images():
     assert extra(x)[0] > extra(x)[1]
     with pytest.raises(ValueError, match="penalty on feature maps"):
         regulariser(Means(), "conv", "linf", 0.5)
-
-
-def test_spectra_show_where_the_energy_is(tmp_path):
-    pytest.importorskip("matplotlib")
-    clean = photographs(1)
-    attacked = clean.clone()
-    attacked[..., ::2] += 0.1
-    found = spectra(Means(), "conv", clean, attacked, size=3)
-    assert np.unravel_index(found["clean"][0].argmax(), (8, 8)) == (4, 4)
-    # Stripes of two pixels: the Nyquist frequency, which a blur takes away.
-    assert found["difference"][0][4, 0] > 1
-    assert found["blurred"][0][4, 0] < found["difference"][0][4, 0]
-    assert log_spectrum(clean)[0, 0, 4, 4] == pytest.approx(np.log1p(64 * 0.6))
-    assert high_frequency_share(attacked - clean)[0] == pytest.approx(1)
-    assert high_frequency_share(clean)[0] == pytest.approx(0)
-    out = plot_spectra(found, [0, 2], tmp_path / "spectra.png")
-    assert out.stat().st_size > 1000
-    with pytest.raises(ValueError, match="from 0 to 2"):
-        plot_spectra(found, [3], tmp_path / "spectra.png")
-    with pytest.raises(ValueError, match="same shape"):
-        spectra(Means(), "conv", clean, attacked[..., :4])

@@ -162,5 +162,5 @@ def test_help_names_all_commands_and_exit_codes(capsys):
     assert run("--help") == 0
     said = capsys.readouterr().out
     commands = ("evaluate", "resume", "report", "list", "magnify", "inspect-layers", "codebook")
-    for word in (*commands, "train", "--install-completion", "130"):
+    for word in (*commands, "train", "spectra", "--install-completion", "130"):
         assert word in said

@@ -1,6 +1,6 @@
 """What patch replacement costs, against the targets it was built for.
 
-python benchmarks/bench_patches.py [--data images.npz] [--repeats 7] [--skip-training] [--clock cpu]
+python benchmarks/bench_patches.py [--data images.npz] [--repeats 7] [--clock cpu] [--only search]
 
 Images are 224 x 224 x 3 in batches of 20: Foolbox's samples, or the array "images" of an npz file.
 Times are medians over interleaved repeats, a ratio the median of the ratios of its pairs. On a busy
@@ -102,7 +102,10 @@ def fused(points: torch.Tensor, codewords: torch.Tensor) -> Callable[[], Any]:
     return run
 
 
-def search(x: torch.Tensor, book: ProductQuantizer, repeats: int) -> None:
+def search(found: torch.Tensor, arguments: argparse.Namespace) -> None:
+    x, repeats = found[:BATCH], arguments.repeats
+    # Sampled, not learnt: the search takes as long.
+    book = ProductQuantizer.fit(found[BATCH:], K, method="sample")
     for stride in (3, 1):
         replacer = PatchReplacer(book, stride=stride)
         points = [p.contiguous() for p in patches_of(replacer._pad(x), book.shape, (stride,) * 2)]
@@ -118,7 +121,7 @@ def search(x: torch.Tensor, book: ProductQuantizer, repeats: int) -> None:
         }
         if stride == 3:
             jobs["torch"] = without_faiss(jobs["ours"])
-        times = compare(jobs, repeats if stride == 3 else 3)
+        times = compare(jobs, repeats if stride == 3 else min(3, repeats))
         ms = {name: statistics.median(t) * 1000 / len(x) for name, t in times.items()}
         around = statistics.median(
             (a - b) * 1000 / len(x) for a, b in zip(times["all"], times["ours"], strict=True)
@@ -133,7 +136,7 @@ def search(x: torch.Tensor, book: ProductQuantizer, repeats: int) -> None:
         line("  everything around the search", f"{around:.2f}", "at most 5" if stride == 3 else "")
 
 
-def large(repeats: int) -> None:
+def large(found: torch.Tensor, arguments: argparse.Namespace) -> None:
     # Features after a ReLU, four channels: brightness and detail as patches have them.
     generator = torch.Generator().manual_seed(0)
     level = torch.rand(LARGE_K + 1444, 1, generator=generator) * 6
@@ -146,7 +149,7 @@ def large(repeats: int) -> None:
         "ours": lambda: nearest.nearest(points, codewords),
     }
     jobs["torch"] = without_faiss(jobs["ours"])
-    times = compare(jobs, repeats)
+    times = compare(jobs, min(3, arguments.repeats))
     print(f"K = {LARGE_K}, 36 dimensions, one slice of one image (1444 patches): milliseconds")
     for name, target in (("faiss", ""), ("ours", "at most 0.33"), ("torch", "")):
         value = f"{statistics.median(times[name]) * 1000:.0f}"
@@ -156,11 +159,11 @@ def large(repeats: int) -> None:
             line("    ratio to faiss as it comes", share, target)
 
 
-def lattice(x: torch.Tensor, repeats: int) -> None:
+def lattice(found: torch.Tensor, arguments: argparse.Namespace) -> None:
     from foolart.evaluation.models import efficientnet_lite0
 
     network = efficientnet_lite0().module.eval()
-    batch = x[:4]
+    batch = found[:4]
     replacers = {
         "image, 2x4 blocks": PatchReplacer(E8Lattice(0.1, (1, 2, 4))),
         "first layer, 8 channels": PatchReplacer(E8Lattice(0.5)),
@@ -170,7 +173,7 @@ def lattice(x: torch.Tensor, repeats: int) -> None:
         jobs: dict[str, Callable[[], Any]] = {"forward": lambda: network(batch)}
         for name, replacer in replacers.items():
             jobs[name] = lambda r=replacer, m=maps[name]: r(m)
-        times = compare(jobs, repeats)
+        times = compare(jobs, arguments.repeats)
     print("E8 lattice against the forward pass of EfficientNet-Lite0: milliseconds an image")
     line("  forward", f"{statistics.median(times['forward']) * 250:.1f}", "")
     for name in replacers:
@@ -179,18 +182,18 @@ def lattice(x: torch.Tensor, repeats: int) -> None:
         line("    defended forward to undefended", f"{defended:.2f}", "at most 1.5")
 
 
-def memory(data: Path | None) -> None:
+def memory(found: torch.Tensor, arguments: argparse.Namespace) -> None:
     """The peak of a process that defends a batch, less the peak before it did."""
     print("Peak memory of a batch of 20 above what was there: megabytes")
     for stride, kind in ((3, "faiss"), (1, "faiss"), (3, "torch"), (3, "large")):
-        arguments = [sys.executable, __file__, "--peak", str(stride), kind]
-        if data is not None:
-            arguments += ["--data", str(data)]
-        found = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+        command = [sys.executable, __file__, "--peak", str(stride), kind]
+        if arguments.data is not None:
+            command += ["--data", str(arguments.data)]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         name = {"large": f"K = {LARGE_K}, 3x3x4 on 32 channels, 4 images"}.get(
             kind, f"K = {K}, stride {stride}, by {kind}"
         )
-        line(f"  {name}", found.strip(), "at most 200")
+        line(f"  {name}", printed.strip(), "at most 200")
 
 
 def peak(stride: int, kind: str, data: Path | None) -> None:
@@ -211,11 +214,26 @@ def peak(stride: int, kind: str, data: Path | None) -> None:
     print(f"{(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024:.0f}")
 
 
+def training(found: torch.Tensor, arguments: argparse.Namespace) -> None:
+    learn = found[BATCH:]
+    taken = seconds(lambda: ProductQuantizer.fit(learn, K, points=288_000, stride=1))
+    line(f"Training K = {K} on 288,000 patches a channel: seconds", f"{taken:.1f}", "under 60")
+
+
+PARTS: dict[str, Callable[[torch.Tensor, argparse.Namespace], None]] = {
+    "training": training,
+    "search": search,
+    "large": large,
+    "lattice": lattice,
+    "memory": memory,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--skip-training", action="store_true")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -229,20 +247,8 @@ def main() -> None:
     print(
         f"{torch.get_num_threads()} threads, torch {torch.__version__}, faiss {faiss.__version__}"
     )
-    if arguments.skip_training:
-        book = ProductQuantizer.fit(found[BATCH:], K, method="sample")
-    else:
-        kept: list[ProductQuantizer] = []
-        learn = found[BATCH:]
-        taken = seconds(
-            lambda: kept.append(ProductQuantizer.fit(learn, K, points=288_000, stride=1))
-        )
-        book = kept[0]
-        line(f"Training K = {K} on 288,000 patches a channel: seconds", f"{taken:.1f}", "under 60")
-    search(found[:BATCH], book, arguments.repeats)
-    large(min(3, arguments.repeats))
-    lattice(found, arguments.repeats)
-    memory(arguments.data)
+    for part in arguments.only:
+        PARTS[part](found, arguments)
 
 
 if __name__ == "__main__":

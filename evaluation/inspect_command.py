@@ -147,7 +147,10 @@ def _bar(what: str, total: int) -> Iterator[Callable[..., None]]:
 
 
 def _curves(found: Inspection) -> Table:
-    table = Table("layer", *found.distortion, title=f"relative distortion, {found.images} images")
+    table = Table(title=f"relative distortion, {found.images} images", padding=(0, 1, 0, 0))
+    table.add_column("layer", no_wrap=True)
+    for name in found.distortion:
+        table.add_column(name, justify="right", overflow="fold")
     for k, layer in enumerate(found.layers):
         table.add_row(layer, *(f"{values[k]:.3f}" for values in found.distortion.values()))
     return table

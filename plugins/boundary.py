@@ -113,11 +113,13 @@ class Step:
         """The length of the rounded candidate as a function of t; on PyTorch in one buffer."""
         if not isinstance(r, ep.PyTorchTensor):
             return lambda t: norm(rint(self._candidate(t, r, d)))
+        from torch import mul
+
         buffer = r.raw.new_empty(r.shape)
 
         def rounded_length(t: ep.Tensor) -> ep.Tensor:
             of_r, of_d = (atleast_kd(factor, r.ndim) for factor in self._multiples(t))
-            buffer.copy_(r.raw).mul_(of_r.raw).addcmul_(d.raw, of_d.raw).round_()
+            mul(r.raw, of_r.raw, out=buffer).addcmul_(d.raw, of_d.raw).round_()
             return norm(ep.astensor(buffer))
 
         return rounded_length

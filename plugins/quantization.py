@@ -156,11 +156,12 @@ class LagrangianQuantizer:
                     f"expected {name} of the shape of original, {shape}, got {tensor.shape}"
                 )
         kept, sign, free = _towards_original(self.original, adversarial, noise)
+        object.__setattr__(self, "closest", self.original + kept * sign)
         cost = kept * 2 + 1  # (kept + 1)^2 - kept^2, which is |1 - 2 ceil(u)|
+        del kept  # as large as the images
         slope = (gradient * sign).clip(-math.inf, 0) * free / -cost
         if weights is not None:
             slope = slope / weights
-        object.__setattr__(self, "closest", self.original + kept * sign)
         object.__setattr__(self, "move", sign * slope.sign())
         object.__setattr__(self, "cost", cost)
         object.__setattr__(self, "slope", slope)

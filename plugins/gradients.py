@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import eagerpy as ep
 
-Score = Callable[[ep.Tensor], tuple[ep.Tensor, ...]]
+Score = Callable[..., tuple[ep.Tensor, ...]]
 
 
 def atleast_kd(scalars: ep.Tensor, ndim: int) -> ep.Tensor:
@@ -81,16 +81,20 @@ def log_odds(outputs: ep.Tensor, classes: ep.Tensor, targeted: bool = False) -> 
     return -lead if targeted else lead
 
 
-def value_and_gradient(score: Score, x: ep.Tensor) -> tuple[tuple[ep.Tensor, ...], ep.Tensor]:
+def value_and_gradient(
+    score: Score, x: ep.Tensor, *operands: ep.Tensor
+) -> tuple[tuple[ep.Tensor, ...], ep.Tensor]:
     """Everything that ``score`` returns, and the gradient of its first output in ``x``.
 
     On PyTorch only the graph from ``x`` to the score is differentiated: the parameters' ``grad`` is
-    neither computed nor touched, whatever their ``requires_grad``.
+    neither computed nor touched, whatever their ``requires_grad``. On JAX the score is compiled
+    when it is first seen: pass the same function in every step, and what changes as operands.
 
     Args:
-        score: Maps ``x`` to a tuple of tensors, the first of shape ``(N,)`` with sample i depending
-            on input i alone.
+        score: Maps ``x`` and the operands to a tuple of tensors, the first of shape ``(N,)`` with
+            sample i depending on input i alone.
         x: Inputs, ``(N, ...)``.
+        operands: Further tensors that the score takes.
 
     Returns:
         The outputs, detached, and the gradient, of the shape of ``x``.
@@ -99,14 +103,18 @@ def value_and_gradient(score: Score, x: ep.Tensor) -> tuple[tuple[ep.Tensor, ...
         ValueError: If the score does not depend on ``x`` differentiably.
     """
     if isinstance(x, ep.PyTorchTensor):
-        return _value_and_gradient_torch(score, x)
+        return _value_and_gradient_torch(score, x, operands)
+    if isinstance(x, ep.JAXTensor):
+        from . import gradients_jax
+
+        return gradients_jax.value_and_gradient(score, x, operands)
     if isinstance(x, ep.NumPyTensor):
         raise ValueError(
             "expected a model with gradients (PyTorch, JAX or TensorFlow), got NumPy inputs"
         )
 
     def loss(inputs: ep.Tensor) -> tuple[ep.Tensor, tuple[ep.Tensor, ...]]:
-        outputs = score(inputs)
+        outputs = score(inputs, *operands)
         return outputs[0].sum(), outputs
 
     _, outputs, gradient = ep.value_and_grad_fn(x, loss, has_aux=True)(x)
@@ -114,13 +122,13 @@ def value_and_gradient(score: Score, x: ep.Tensor) -> tuple[tuple[ep.Tensor, ...
 
 
 def _value_and_gradient_torch(
-    score: Score, x: ep.Tensor
+    score: Score, x: ep.Tensor, operands: tuple[ep.Tensor, ...]
 ) -> tuple[tuple[ep.Tensor, ...], ep.Tensor]:
     import torch
 
     raw = x.raw.detach().requires_grad_()
     with torch.enable_grad():
-        outputs = score(ep.astensor(raw))
+        outputs = score(ep.astensor(raw), *operands)
         loss = outputs[0].raw.sum()
     if loss.requires_grad:
         (gradient,) = torch.autograd.grad(loss, raw, allow_unused=True)

@@ -114,10 +114,10 @@ class IntegerMinimumNormAttack(CheckedMinimizationAttack):
         weights = weights_of(self.weights, problem, x / box.top)
         lattice = self._lattice.of(x, box.top, weights)
 
-        aim, rival, best, spent = self._choose(problem, box, x, lattice)
-        score = _towards(problem, box, rival)
+        score = _towards(problem, box)
+        aim, rival, best, spent = self._choose(problem, score, x, lattice)
         for k in range(self.steps - spent):
-            (loss, adversarial, lead, _), g = value_and_gradient(score, x + aim.D)
+            (loss, adversarial, lead, _), g = value_and_gradient(score, x + aim.D, *rival)
             best = best.where_closer(aim.D, adversarial, lattice.length(aim.D))
             aim = aim.corrected(-g, ep.where(adversarial, lead, loss), k, self.steps, best.found)
 
@@ -135,15 +135,15 @@ class IntegerMinimumNormAttack(CheckedMinimizationAttack):
         return result
 
     def _choose(
-        self, problem: Problem, box: Box, x: ep.Tensor, lattice: Lattice
-    ) -> tuple[Aim, ep.Tensor | None, Best, int]:
+        self, problem: Problem, score: Score, x: ep.Tensor, lattice: Lattice
+    ) -> tuple[Aim, tuple[ep.Tensor, ...], Best, int]:
         # The first aim, at the class that is nearest in the linear model at the originals; that
-        # class, or None if targeted; which originals are adversarial; the number of gradients.
-        (lead, adversarial, _, outputs), g = value_and_gradient(_towards(problem, box, None), x)
+        # class, or nothing if targeted; which originals are adversarial; the number of gradients.
+        (lead, adversarial, _, outputs), g = value_and_gradient(score, x)
         best = Best.none(x).where_closer(ep.zeros_like(x), adversarial)
         aim = Aim.first(lattice, -g, lead)
         if problem.targeted:
-            return aim, None, best, 1
+            return aim, (), best, 1
         candidates = self.candidates or max(1, min(8, self.steps // 6))
         candidates = min(candidates, outputs.shape[-1] - 1)
         own = is_class(outputs, problem.classes)
@@ -151,13 +151,13 @@ class IntegerMinimumNormAttack(CheckedMinimizationAttack):
         rivals = others.topk(candidates, sorted=True)[1]
         rival, cost = rivals[:, 0], aim.cost(-g, lead)
         for j in range(1, candidates):
-            (loss, *_), g = value_and_gradient(_towards(problem, box, rivals[:, j]), x)
+            (loss, *_), g = value_and_gradient(score, x, rivals[:, j])
             another = Aim.first(lattice, -g, loss)
             closer = another.cost(-g, loss) < cost
             cost = ep.where(closer, another.cost(-g, loss), cost)
             aim = another.where(closer, aim)
             rival = ep.where(closer, rivals[:, j], rival)
-        return aim, rival, best, candidates
+        return aim, (rival,), best, candidates
 
 
 class LinfIntegerMinimumNormAttack(IntegerMinimumNormAttack):
@@ -172,9 +172,9 @@ class LinfIntegerMinimumNormAttack(IntegerMinimumNormAttack):
     _lattice = LinfLattice
 
 
-def _towards(problem: Problem, box: Box, rival: ep.Tensor | None) -> Score:
+def _towards(problem: Problem, box: Box) -> Score:
     # The lead over one rival class, or over the nearest of all, or the target's deficit.
-    def score(k: ep.Tensor) -> tuple[ep.Tensor, ...]:
+    def score(k: ep.Tensor, rival: ep.Tensor | None = None) -> tuple[ep.Tensor, ...]:
         outputs, adversarial = problem.judge(box, k)
         lead = margin(outputs, problem.classes, problem.targeted)
         if rival is None:

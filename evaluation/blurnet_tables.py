@@ -23,7 +23,10 @@ from foolart.plugins.features import feature_maps
 from foolart.plugins.guard import guard
 from foolart.plugins.sticker import Sticker
 
-ON_MAPS = {"tv": total_variation, "tikhonov": high_frequency_energy}
+ON_MAPS: dict[str, Callable[..., torch.Tensor]] = {
+    "tv": total_variation,
+    "tikhonov": high_frequency_energy,
+}
 """The penalties of training that depend on the images."""
 
 

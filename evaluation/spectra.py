@@ -132,7 +132,7 @@ def spectra_command(
     loaded = load_model(Spec.of(model, "model")).foolbox
     where = first_convolution(network_of(loaded)) if layer is None else layer
     found = [_maps(loaded, where, path, gray) for path in images]
-    shown = spectra(*found, size=size)
+    shown = spectra(found[0], found[1] if len(found) > 1 else None, size)
     if maps is None:
         # By what the attack added, or by what is there.
         energy = (found[-1] - found[0] if len(found) > 1 else found[0])[0].square().sum((1, 2))

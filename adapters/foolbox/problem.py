@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,6 +15,8 @@ from foolbox.models import Model
 
 from foolart.plugins.box import Box
 from foolart.plugins.gradients import Score, log_odds, margin
+
+from .stumbles import check_kinds, doubt, explained, single
 
 T = TypeVar("T")
 
@@ -113,8 +116,8 @@ class CheckedMinimizationAttack(MinimizationAttack):
         self, model: Model, inputs: T, criterion: Any, *, epsilons: Any, **kwargs: Any
     ):
         """Run the attack as Foolbox does, after clear checks."""
-        check_call(model, inputs, criterion, epsilons)
-        return super().__call__(model, inputs, criterion, epsilons=epsilons, **kwargs)
+        with checked_call(model, inputs, criterion, epsilons) as judged:
+            return judged(super().__call__(model, inputs, criterion, epsilons=epsilons, **kwargs))
 
 
 class CheckedFixedEpsilonAttack(FixedEpsilonAttack):
@@ -124,8 +127,33 @@ class CheckedFixedEpsilonAttack(FixedEpsilonAttack):
         self, model: Model, inputs: T, criterion: Any, *, epsilons: Any, **kwargs: Any
     ):
         """Run the attack as Foolbox does, after clear checks."""
-        check_call(model, inputs, criterion, epsilons)
-        return super().__call__(model, inputs, criterion, epsilons=epsilons, **kwargs)
+        with checked_call(model, inputs, criterion, epsilons) as judged:
+            return judged(super().__call__(model, inputs, criterion, epsilons=epsilons, **kwargs))
+
+
+@contextmanager
+def checked_call(
+    model: Model, inputs: Any, criterion: Any, epsilons: Any
+) -> Iterator[Callable[[Any], Any]]:
+    """Check a call before it starts, explain how it fails, and doubt what it should not return.
+
+    Yields:
+        A function that passes the call's result on.
+
+    Raises:
+        ValueError: Naming the argument, what was given, and what is accepted.
+    """
+    check_call(model, inputs, criterion, epsilons)
+
+    def judged(result: Any) -> Any:
+        _, clipped, success = result
+        if isinstance(clipped, list):
+            clipped, success = clipped[-1], success[-1]
+        doubt(inputs, clipped, success)
+        return result
+
+    with explained(inputs):
+        yield judged
 
 
 def check_call(model: Model, inputs: Any, criterion: Any, epsilons: Any) -> None:
@@ -134,6 +162,7 @@ def check_call(model: Model, inputs: Any, criterion: Any, epsilons: Any) -> None
     Raises:
         ValueError: Naming the argument, what was given, and what is accepted.
     """
+    check_kinds(model, inputs, criterion)
     x = ep.astensor(inputs)
     Problem.of(model, x, criterion)
     for epsilon in epsilons if isinstance(epsilons, Iterable) else [epsilons]:
@@ -187,7 +216,11 @@ def check_classes(name: str, classes: ep.Tensor, x: ep.Tensor) -> None:
     if "int" not in str(classes.dtype):
         raise ValueError(f"expected {name} of an integer dtype, got {classes.dtype}")
     if classes.shape != (len(x),):
-        raise ValueError(f"expected {name} to have shape ({len(x)},), got {tuple(classes.shape)}")
+        raise ValueError(
+            f"expected {name} to have shape ({len(x)},), got {tuple(classes.shape)}{single(x)}"
+        )
+    if classes.min().item() < 0:
+        raise ValueError(f"expected {name} >= 0, got {classes.min().item()}")
 
 
 def check_outputs(outputs: ep.Tensor, x: ep.Tensor) -> None:

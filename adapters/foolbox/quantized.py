@@ -20,7 +20,7 @@ from foolart.plugins.quantization import (
     round_to_grid,
 )
 
-from .problem import Problem, check_call, check_outputs, criterion_of
+from .problem import Problem, check_outputs, checked_call, criterion_of
 from .weighting import Weights, check_weights, weights_of
 
 METHODS = ("lagrangian", "rounding", "distortion", "gradient")
@@ -130,7 +130,10 @@ class Quantized(AttackWithDistance):
         self, model: Model, inputs: T, criterion: Any, *, epsilons: Any, **kwargs: Any
     ):
         """Run the wrapped attack and quantise its results; see :class:`foolbox.attacks.Attack`."""
-        check_call(model, inputs, criterion, epsilons)
+        with checked_call(model, inputs, criterion, epsilons) as judged:
+            return judged(self._call(model, inputs, criterion, epsilons, kwargs))
+
+    def _call(self, model: Model, inputs: Any, criterion: Any, epsilons: Any, kwargs: Any) -> Any:
         x, restore_type = ep.astensor_(inputs)
         problem = Problem.of(model, x, criterion)
         box = problem.box(self.levels)

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import re
+import warnings
+
+import foolbox
+import pytest
+import torch
+
+from foolart.adapters.foolbox import BoundaryProjectionAttack, Quantized
+
+ATTACKS = {
+    "own": lambda: BoundaryProjectionAttack(steps=2),
+    "wrapped": lambda: Quantized(foolbox.attacks.DDNAttack(steps=2)),
+}
+
+
+@pytest.fixture(params=ATTACKS)
+def attack(request):
+    return ATTACKS[request.param]()
+
+
+def refused(attack, model, images, labels, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        attack(model, images, labels, epsilons=None)
+
+
+def test_a_bare_network_is_to_be_wrapped(attack, digits):
+    refused(attack, digits.net, digits.images, digits.labels, "expected a Foolbox model, got Seq")
+
+
+def test_arrays_and_lists_are_to_be_tensors(attack, digits):
+    model, x, y = digits.model(), digits.images, digits.labels
+    refused(attack, model, x.numpy(), y.numpy(), "torch.from_numpy(images)")
+    refused(attack, model, x, y.tolist(), "torch.tensor(labels)")
+
+
+def test_channels_last_are_to_be_permuted(attack, digits):
+    last = digits.images.permute(0, 2, 3, 1)
+    refused(attack, digits.model(), last, digits.labels, "images.permute(0, 3, 1, 2)")
+
+
+@pytest.mark.parametrize("rows", [0, slice(0, 1)])
+def test_one_image_is_to_be_a_batch(attack, digits, rows):
+    model = digits.model()
+    refused(attack, model, digits.images[0], digits.labels[rows], "look like one image: pass a ba")
+
+
+def test_an_error_of_the_network_that_is_not_about_axes_is_left_alone(attack, digits):
+    def broken(x):
+        raise RuntimeError("of its own")
+
+    model = foolbox.PyTorchModel(torch.nn.Identity().eval(), bounds=(0, 1), device="cpu")
+    model._model = broken
+    with pytest.raises(RuntimeError, match="of its own"):
+        attack(model, digits.images, digits.labels, epsilons=None)
+
+
+def test_labels_that_no_class_has_are_refused_or_doubted(attack, digits):
+    model, x, y = digits.model(), digits.images, digits.labels
+    refused(attack, model, x, y - 10, "expected labels >= 0")
+    if isinstance(attack, Quantized):  # Foolbox's loss looks them up
+        refused(attack, model, x, y + 10, "below the number of the model's classes")
+    else:
+        with pytest.warns(UserWarning, match="before the attack"):
+            attack(model, x, y + 10, epsilons=None)
+
+
+@pytest.mark.parametrize("epsilons", [None, 0.5, [0.1, 0.5]])
+def test_labels_of_another_numbering_are_doubted(attack, digits, epsilons):
+    shifted = (digits.labels + 1) % 10
+    with pytest.warns(UserWarning, match=rf"all {len(shifted)} inputs were adversarial before"):
+        attack(digits.model(), digits.images, shifted, epsilons=epsilons)
+
+
+def test_a_few_or_some_misclassified_images_are_no_reason_for_doubt(attack, digits):
+    model, x, y = digits.model(), digits.images, digits.labels
+    wrong = (y + 1) % 10
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attack(model, x[:3], wrong[:3], epsilons=None)
+        attack(model, x, torch.cat([wrong[:-1], y[-1:]]), epsilons=None)

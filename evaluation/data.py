@@ -64,7 +64,7 @@ class Part:
         return self._data.images(self.start + start, self.start + stop)
 
 
-def load_data(what: Spec) -> Part:
+def load_data(what: Spec | str) -> Part:
     """Open a data set by its specification; images are read later, shard by shard.
 
     Args:
@@ -73,11 +73,12 @@ def load_data(what: Spec) -> Part:
             ``labels.csv`` (columns file, label) or one subfolder a class (``size=`` resizes the
             short side and crops, ``mode=L`` reads grey); ``torchvision:CLASS`` and
             ``huggingface:NAME``; ``package.module:function``, or an object: a pair of arrays.
-            ``count=`` and ``start=`` choose rows of any of them.
+            ``count=`` and ``start=`` choose rows of any of them. Text or a specification.
 
     Raises:
         ValueError: For an unknown name, a missing file or array, or images that are not 8-bit.
     """
+    what = Spec.of(what, "data")
     params = dict(what.params)
     count, start = params.pop("count", None), params.pop("start", 0)
     data = _open(what, params)

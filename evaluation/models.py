@@ -68,7 +68,7 @@ class Network:
     channels: str = "rgb"
 
 
-def load_model(what: Spec, device: str | torch.device = "cpu") -> LoadedModel:
+def load_model(what: Spec | str, device: str | torch.device = "cpu") -> LoadedModel:
     """Load a model by its specification.
 
     The parameters ``mean``, ``std``, ``bounds`` and ``channels`` (``rgb`` or ``bgr``) declare or
@@ -78,12 +78,13 @@ def load_model(what: Spec, device: str | torch.device = "cpu") -> LoadedModel:
         what: ``efficientnet-lite0``; ``timm:NAME``, ``torchvision:NAME``,
             ``robustbench:DATASET/THREAT/NAME``; ``package.module:factory``; a TorchScript file
             ``*.pt``; a ``*.safetensors`` file with ``factory="package.module:factory"``; or an
-            object: a ``torch.nn.Module`` or a Foolbox model.
+            object: a ``torch.nn.Module`` or a Foolbox model. Text or a specification.
         device: Where it is to run.
 
     Raises:
         ValueError: For an unknown name, a missing package or file, or bad preprocessing.
     """
+    what = Spec.of(what, "model")
     params = dict(what.params)
     declared = {name: params.pop(name) for name in PREPROCESSING if name in params}
     given = what.needed()

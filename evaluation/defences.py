@@ -124,12 +124,15 @@ def lattice(scale: float = 0.2, shape: Sequence[int] = (1, 2, 4), **parameters: 
 
 
 def pixel_deflection(
+    deflections: int = 200,
+    window: int = 10,
+    sigma: float = 0.04,
+    seed: int = 0,
     features: str | None = None,
     classifier: str | None = None,
     top: int = 5,
     *,
     model: LoadedModel | None = None,
-    **parameters: Any,
 ) -> nn.Module:
     """Pixel deflection; with an activation map, if features and classifier name layers."""
     from foolart.plugins.deflection import ActivationMap, PixelDeflection
@@ -139,14 +142,13 @@ def pixel_deflection(
             "expected both features and classifier, the names of the layers of an activation map, "
             f"or neither, got {features!r} and {classifier!r}"
         )
-    if features is None or classifier is None:
-        return PixelDeflection(**parameters)
-    if model is None:
-        raise ValueError("expected a model, whose activation map is asked for, got none")
-    names = [f"network.{name}" for name in (features, classifier)]
-    return PixelDeflection(
-        activation=ActivationMap(_Answers(model.foolbox), *names, top=top), **parameters
-    )
+    activation = None
+    if features is not None:
+        if model is None:
+            raise ValueError("expected a model, whose activation map is asked for, got none")
+        names = [f"network.{name}" for name in (features, classifier)]
+        activation = ActivationMap(_Answers(model.foolbox), *names, top=top)
+    return PixelDeflection(deflections, window, sigma, activation=activation, seed=seed)
 
 
 class _Answers(nn.Module):

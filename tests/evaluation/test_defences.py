@@ -68,8 +68,9 @@ def test_pixel_deflection_looks_where_the_network_does():
         build("pixel-deflection(features=a)")
     with pytest.raises(ValueError, match="nearest are"):
         defended(model, Spec.of({**what, "features": "9"}, "defence"))
-    with pytest.raises(ValueError, match="parameter of defence pixel-deflection: 'model'"):
-        build("pixel-deflection(model=3)")
+    for text in ("pixel-deflection(model=3)", "pixel-deflection(deflection=3)"):
+        with pytest.raises(ValueError, match=r"parameter of defence pixel-deflection: .*did you"):
+            build(text)
 
 
 def test_patch_replacement_reads_its_codebook(tmp_path):

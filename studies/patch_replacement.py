@@ -51,7 +51,8 @@ from foolart.plugins.patches import PatchReplacer
 from foolart.plugins.randomised import RandomChoice
 
 LEARNT_FROM = 100
-Defences = list[tuple[str, Any]]
+# Made when they are run: some have codebooks to learn.
+Defences = list[tuple[str, Callable[[], Any]]]
 
 
 class Books:
@@ -117,21 +118,28 @@ class Normalised(nn.Module):
 
 def rivals(books: Books, network: nn.Module) -> Defences:
     """What the thesis compares, its control, and the lattice."""
-    cam = ActivationMap(Normalised(network), "network._swish", "network._fc")
+
+    def deflection() -> nn.Module:
+        cam = ActivationMap(Normalised(network), "network._swish", "network._fc")
+        return PixelDeflection(activation=cam)
+
     return [
-        ("Gaussian noise .05 (control)", GaussianNoise(0.05)),
-        ("patches, K = 3927", PatchReplacer(books(3927))),
-        ("patches, K = 392", PatchReplacer(books(392))),
-        ("E8 lattice, s = .1", PatchReplacer(E8Lattice(0.1, (1, 2, 4)))),
-        ("bit depth 3", BitDepthReduction(3)),
-        ("median 3", MedianSmoothing(3)),
-        ("bilateral", BilateralFilter()),
-        ("JPEG 75 (ART)", art_preprocessor("JpegCompression", quality=75)),
-        ("FeatureSqueezing, 5 bits (ART)", art_preprocessor("FeatureSqueezing", bit_depth=5)),
-        ("SpatialSmoothing 2 (ART)", art_preprocessor("SpatialSmoothing", window_size=2)),
-        ("Gaussian noise .224 (control)", GaussianNoise(0.05**0.5)),
-        ("pixel deflection", PixelDeflection(activation=cam)),
-        ("TotalVarMin (ART)", art_preprocessor("TotalVarMin")),
+        ("Gaussian noise .05 (control)", lambda: GaussianNoise(0.05)),
+        ("patches, K = 3927", lambda: PatchReplacer(books(3927))),
+        ("patches, K = 392", lambda: PatchReplacer(books(392))),
+        ("E8 lattice, s = .1", lambda: PatchReplacer(E8Lattice(0.1, (1, 2, 4)))),
+        ("bit depth 3", lambda: BitDepthReduction(3)),
+        ("median 3", lambda: MedianSmoothing(3)),
+        ("bilateral", lambda: BilateralFilter()),
+        ("JPEG 75 (ART)", lambda: art_preprocessor("JpegCompression", quality=75)),
+        (
+            "FeatureSqueezing, 5 bits (ART)",
+            lambda: art_preprocessor("FeatureSqueezing", bit_depth=5),
+        ),
+        ("SpatialSmoothing 2 (ART)", lambda: art_preprocessor("SpatialSmoothing", window_size=2)),
+        ("Gaussian noise .224 (control)", lambda: GaussianNoise(0.05**0.5)),
+        ("pixel deflection", deflection),
+        ("TotalVarMin (ART)", lambda: art_preprocessor("TotalVarMin")),
     ]
 
 
@@ -153,25 +161,42 @@ def tries(books: Books, small: int, large: int, first: str, later: str) -> Defen
         return [PatchReplacer(books(k), offset=(i, j)) for i in range(3) for j in range(3)]
 
     soft: dict[str, Any] = {"strategy": "linf", "epsilon": 0.5}
-    both = {INPUT: PatchReplacer(books(large)), first: layer(first, **soft)}
-    grids = [*offsets(small // 2), *offsets(small), *offsets(2 * small)]
+
+    def both() -> Any:
+        return {INPUT: PatchReplacer(books(large)), first: layer(first, **soft)}
+
+    def grids() -> nn.Module:
+        return RandomChoice([*offsets(small // 2), *offsets(small), *offsets(2 * small)])
+
     return [
-        ("Gaussian noise .224 (control)", GaussianNoise(0.05**0.5)),
-        (f"K = {small}", PatchReplacer(books(small))),
-        (f"K = {large}", PatchReplacer(books(large))),
-        (f"K = {small}, overlap", PatchReplacer(books(small), stride=1)),
-        (f"K = {small}, linf .1", PatchReplacer(books(small), strategy="linf", epsilon=0.1)),
-        (first, {first: layer(first)}),
-        (f"{first}, linf .5", {first: layer(first, **soft)}),
+        ("Gaussian noise .224 (control)", lambda: GaussianNoise(0.05**0.5)),
+        (f"K = {small}", lambda: PatchReplacer(books(small))),
+        (f"K = {large}", lambda: PatchReplacer(books(large))),
+        (f"K = {small}, overlap", lambda: PatchReplacer(books(small), stride=1)),
+        (
+            f"K = {small}, linf .1",
+            lambda: PatchReplacer(books(small), strategy="linf", epsilon=0.1),
+        ),
+        (first, lambda: {first: layer(first)}),
+        (f"{first}, linf .5", lambda: {first: layer(first, **soft)}),
         (f"image and {first}, linf .5", both),
-        (later, {later: layer(later)}),
-        (f"random grid, K = {small}", RandomChoice(offsets(small))),
-        ("random codebook and grid", RandomChoice(grids)),
+        (later, lambda: {later: layer(later)}),
+        (f"random grid, K = {small}", lambda: RandomChoice(offsets(small))),
+        ("random codebook and grid", grids),
         (
             f"K = {small}, then noise .05",
-            nn.Sequential(PatchReplacer(books(small)), GaussianNoise(0.05)),
+            lambda: nn.Sequential(PatchReplacer(books(small)), GaussianNoise(0.05)),
         ),
     ]
+
+
+def made(defences: Defences, only: list[str] | None) -> list[tuple[str, Any]]:
+    """The defences, or those of them with these labels."""
+    labels = [label for label, _ in defences]
+    for label in only or ():
+        if label not in labels:
+            raise SystemExit(f"no defence {label!r} in this study: choose from {', '.join(labels)}")
+    return [(label, make()) for label, make in defences if only is None or label in only]
 
 
 def imagenet(
@@ -190,7 +215,7 @@ def imagenet(
         models=["efficientnet-lite0"],
         data=[("ImageNet", (images[test].transpose(0, 2, 3, 1), labels[test]))],
         attacks=attacks(20, arguments.budget or 1.0) if attacked is None else attacked,
-        defences=defences(books, network_of(model.foolbox)),
+        defences=made(defences(books, network_of(model.foolbox)), arguments.only),
         variants=["rounded"],
         threats=["white-box", "transfer", "adaptive"],
         budgets=[arguments.budget or 1.0],
@@ -233,7 +258,7 @@ def mnist(arguments: argparse.Namespace) -> Scenario:
         models=[(arguments.weights.stem, network)],
         data=[("MNIST", (images, labels))],
         attacks=attacks(40, arguments.budget or 1.5),
-        defences=tries(books, 50, 500, "conv1", "conv2"),
+        defences=made(tries(books, 50, 500, "conv1", "conv2"), arguments.only),
         variants=["rounded"],
         threats=["white-box", "transfer", "adaptive"],
         budgets=[arguments.budget or 1.5],
@@ -243,7 +268,10 @@ def mnist(arguments: argparse.Namespace) -> Scenario:
 
 def plain(books: Books, network: nn.Module) -> Defences:
     """Patch replacement of the image, as the thesis has it."""
-    return [(f"patches, K = {k}", PatchReplacer(books(k))) for k in (3927, 392)]
+    return [
+        ("patches, K = 3927", lambda: PatchReplacer(books(3927))),
+        ("patches, K = 392", lambda: PatchReplacer(books(392))),
+    ]
 
 
 SMOOTH = [
@@ -271,6 +299,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--budget", type=float)
     parser.add_argument("--weights", type=Path, help="of the LeNet of study mnist, npz")
+    parser.add_argument("--only", nargs="+", metavar="LABEL", help="of the defences, some")
     parser.add_argument("--learn-only", action="store_true", help="stop after the codebooks")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ import torch
 from torch import nn
 
 from foolart.adapters.art import art_preprocessor
-from foolart.adapters.foolbox.defend import network_of
+from foolart.adapters.foolbox.defended_model import network_of
 from foolart.evaluation.engine import evaluate
 from foolart.evaluation.inspection import activations
 from foolart.evaluation.models import LoadedModel, load_model
@@ -214,7 +214,7 @@ def imagenet(
         name=f"patch replacement: {arguments.study}",
         models=["efficientnet-lite0"],
         data=[("ImageNet", (images[test].transpose(0, 2, 3, 1), labels[test]))],
-        attacks=attacks(20, arguments.budget or 1.0) if attacked is None else attacked,
+        attacks=attacked or attacks(20, arguments.budget or 1.0, images[0].size),
         defences=made(defences(books, network_of(model.foolbox)), arguments.only),
         variants=["rounded"],
         threats=["white-box", "transfer", "adaptive"],
@@ -233,11 +233,17 @@ DECISION = {
 }
 
 
-def attacks(steps: int, epsilon: float) -> list[Any]:
-    """One for the smallest distance, one for the whole budget, one without gradients."""
+def attacks(steps: int, budget: float, values: int) -> list[Any]:
+    """One for the smallest distance, one for the whole budget, one without gradients.
+
+    Rounding a dense perturbation to levels adds the variance of rounding, 1/12 of a squared level
+    for each of the ``values`` of an image: the second leaves room for it, and 2 % more, or none of
+    its adversarials would count.
+    """
+    room = 0.98 * (budget**2 - values / 12 / 255**2) ** 0.5
     return [
         {"name": "ddn", "steps": steps, "label": f"DDN-{steps}"},
-        {"name": "pgd-l2", "steps": steps, "epsilon": epsilon, "label": f"PGD2-{steps}"},
+        {"name": "pgd-l2", "steps": steps, "epsilon": round(room, 3), "label": f"PGD2-{steps}"},
         DECISION,
     ]
 
@@ -257,7 +263,7 @@ def mnist(arguments: argparse.Namespace) -> Scenario:
         name="patch replacement: mnist",
         models=[(arguments.weights.stem, network)],
         data=[("MNIST", (images, labels))],
-        attacks=attacks(40, arguments.budget or 1.5),
+        attacks=attacks(40, arguments.budget or 1.5, images[0].size),
         defences=made(tries(books, 50, 500, "conv1", "conv2"), arguments.only),
         variants=["rounded"],
         threats=["white-box", "transfer", "adaptive"],

@@ -214,7 +214,7 @@ def imagenet(
         name=f"patch replacement: {arguments.study}",
         models=["efficientnet-lite0"],
         data=[("ImageNet", (images[test].transpose(0, 2, 3, 1), labels[test]))],
-        attacks=attacked or attacks(20, arguments.budget or 1.0, images[0].size),
+        attacks=attacked or attacks(arguments.steps, arguments.budget or 1.0, images[0].size),
         defences=made(defences(books, network_of(model.foolbox)), arguments.only),
         variants=["rounded"],
         threats=["white-box", "transfer", "adaptive"],
@@ -263,7 +263,7 @@ def mnist(arguments: argparse.Namespace) -> Scenario:
         name="patch replacement: mnist",
         models=[(arguments.weights.stem, network)],
         data=[("MNIST", (images, labels))],
-        attacks=attacks(40, arguments.budget or 1.5, images[0].size),
+        attacks=attacks(arguments.steps, arguments.budget or 1.5, images[0].size),
         defences=made(tries(books, 50, 500, "conv1", "conv2"), arguments.only),
         variants=["rounded"],
         threats=["white-box", "transfer", "adaptive"],
@@ -303,7 +303,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--study", choices=list(STUDIES), default="defences")
     parser.add_argument("--images", type=int, default=20)
-    parser.add_argument("--budget", type=float)
+    parser.add_argument("--steps", type=int, default=20, help="of the gradient attacks")
+    parser.add_argument("--budget", type=float, help="L2, images in [0, 1]")
     parser.add_argument("--weights", type=Path, help="of the LeNet of study mnist, npz")
     parser.add_argument("--only", nargs="+", metavar="LABEL", help="of the defences, some")
     parser.add_argument("--learn-only", action="store_true", help="stop after the codebooks")

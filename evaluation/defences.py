@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from foolart.adapters.foolbox.defend import defend, network_of
+from foolart.adapters.foolbox.defended_model import defend, network_of
 from foolart.evaluation.adaptive import judged
 from foolart.evaluation.models import LoadedModel, import_object, state_digest
 from foolart.evaluation.specs import Spec, nearest

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from foolart.adapters.foolbox.defend import network_of
+from foolart.adapters.foolbox.defended_model import network_of
 from foolart.plugins.guard import INPUT, Guard, find
 
 OUTPUT = "output"

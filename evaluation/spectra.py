@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 import typer
 
-from foolart.adapters.foolbox.defend import network_of
+from foolart.adapters.foolbox.defended_model import network_of
 from foolart.adapters.weights import write_bytes
 from foolart.evaluation.files import Files, Picture
 from foolart.evaluation.inspection import activations

@@ -20,7 +20,7 @@ _HOMES = {
     "SmoothCarliniWagnerAttack": "smooth_carlini_wagner",
     "SmoothL2ProjectedGradientDescentAttack": "smooth_projected_gradient_descent",
     "SmoothedAfterwards": "smoothed_afterwards",
-    "defend": "defend",
+    "defend": "defended_model",
 }
 
 __all__ = list(_HOMES)

@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from foolart.adapters.foolbox.defend import defend  # noqa: E402
+from foolart.adapters.foolbox.defended_model import defend  # noqa: E402
 from foolart.evaluation.inspection import activations, inspect_layers, outline  # noqa: E402
 from foolart.plugins.filters import BitDepthReduction, GaussianNoise  # noqa: E402
 

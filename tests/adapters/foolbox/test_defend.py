@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from foolart.adapters.foolbox.defend import defend  # noqa: E402
+from foolart.adapters.foolbox.defended_model import defend  # noqa: E402
 from foolart.plugins.codebook import ProductQuantizer  # noqa: E402
 from foolart.plugins.filters import BitDepthReduction, GaussianNoise, MedianSmoothing  # noqa: E402
 from foolart.plugins.patches import PatchReplacer  # noqa: E402

@@ -99,6 +99,7 @@ def summarize(
                 perception=_perception(lines[line], perception or {}),
             )
         rows.append(row)
+    ordered = [record for row in rows for record in lines.get(row.line, ())]
     return Summary(
         norm=norm,
         confidence=confidence,
@@ -107,7 +108,7 @@ def summarize(
         clean=_clean(lines, confidence),
         wins=_wins(samples),
         optimality=_global(rows),
-        robustness=robustness(records, budget=budgets[0], norm=norm, confidence=confidence),
+        robustness=robustness(ordered, budget=budgets[0], norm=norm, confidence=confidence),
     )
 
 

@@ -96,20 +96,22 @@ class ElasticNet(foolbox.attacks.EADAttack):
         return _input_where_zero(inputs, super().run(model, inputs, criterion, **kwargs))
 
 
-class FastMinimumNorm(foolbox.attacks.L2FMNAttack):
-    """Foolbox's L2 FMN, with the projection that it forgets.
+if hasattr(foolbox.attacks, "L2FMNAttack"):  # since Foolbox 3.3.2
 
-    Foolbox's divides norms by themselves and so never projects: on ImageNet samples its median
-    distance is five times that of the algorithm.
+    class FastMinimumNorm(foolbox.attacks.L2FMNAttack):
+        """Foolbox's L2 FMN, with the projection that it forgets.
 
-    Args: those of :class:`foolbox.attacks.L2FMNAttack`.
-    """
+        Foolbox's divides norms by themselves and so never projects: on ImageNet samples its median
+        distance is five times that of the algorithm.
 
-    def project(self, x: ep.Tensor, x0: ep.Tensor, epsilon: ep.Tensor) -> ep.Tensor:
-        """The points nearest to ``x`` within ``epsilon`` ``(N,)`` of ``x0``."""
-        delta = x - x0
-        factor = ep.minimum(1.0, epsilon / ep.maximum(norm(delta), 1e-12))
-        return x0 + delta * atleast_kd(factor, x.ndim)
+        Args: those of :class:`foolbox.attacks.L2FMNAttack`.
+        """
+
+        def project(self, x: ep.Tensor, x0: ep.Tensor, epsilon: ep.Tensor) -> ep.Tensor:
+            """The points nearest to ``x`` within ``epsilon`` ``(N,)`` of ``x0``."""
+            delta = x - x0
+            factor = ep.minimum(1.0, epsilon / ep.maximum(norm(delta), 1e-12))
+            return x0 + delta * atleast_kd(factor, x.ndim)
 
 
 def _input_where_zero(inputs: Any, outputs: Any) -> Any:

@@ -70,7 +70,9 @@ def attacks() -> dict[str, Entry]:
         if hasattr(foolbox.attacks, class_name)  # older releases of Foolbox have fewer
     }
     for name, class_name in MENDED.items():
-        made = getattr(baselines, class_name)
+        made = getattr(baselines, class_name, None)
+        if made is None:
+            continue
         found[name] = Entry(name, made, _summary(made), "foolbox, mended")
     for name, class_name in OURS.items():
         found[name] = Entry(name, _ours(class_name), _summary(_ours(class_name)), "foolart")

@@ -100,7 +100,7 @@ class GuidedSmoothing:
         # Weights span hundreds of decades: they are made in float64, which JAX may not have.
         if not isinstance(x, ep.PyTorchTensor):
             features = ep.astensor(np.asarray(features.numpy()))
-        graph = PixelGraph.of(features.float64(), kernel, float(bandwidth))
+        graph = PixelGraph.of(_double(features), kernel, float(bandwidth))
         self.graph = graph.like(self._dummy)
         self._solver = self._make_solver(graph, solver, steps, memory_limit)
         graphs, height, width = graph.shape
@@ -156,7 +156,7 @@ class GuidedSmoothing:
         small = Tiling.of(*graph.shape[1:]).size * itemsize <= memory_limit
         if solver == "chebyshev" or (solver == "auto" and not small):
             double = not isinstance(self._dummy, ep.JAXTensor)
-            precise = graph.like(self._dummy.float64()) if double else self.graph
+            precise = graph.like(_double(self._dummy)) if double else self.graph
             return RedBlackChebyshev(precise, self.alpha)
         if isinstance(self._dummy, ep.PyTorchTensor):
             from foolart.plugins.sweeps_torch import TorchSweeps
@@ -258,3 +258,8 @@ def check_images(x: ep.Tensor, channel_axis: int) -> None:
             f"expected originals scaled to [0, 1], got values from {smallest} to {largest}: the "
             "bandwidth is in these units"
         )
+
+
+def _double(x: ep.Tensor) -> ep.Tensor:
+    # eagerpy has float64() since 0.30 only, and Foolbox 3.3.1 wants 0.29.
+    return ep.astensor(x.raw.double()) if isinstance(x, ep.PyTorchTensor) else x.astype("float64")

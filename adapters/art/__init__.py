@@ -8,6 +8,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from foolart.adapters.versions import check_version
+
+check_version("adversarial-robustness-toolbox")
+
 _HOMES = {
     "AdversarialTraining": "adversarial_training",
     "ArtModel": "bridge",

@@ -8,6 +8,10 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from foolart.adapters.versions import check_version
+
+check_version("foolbox")
+
 _HOMES = {
     "BoundaryProjectionAttack": "boundary_projection",
     "IntegerMinimumNormAttack": "integer_minimum_norm",

@@ -148,7 +148,7 @@ class IntegerMinimumNormAttack(CheckedMinimizationAttack):
         candidates = min(candidates, outputs.shape[-1] - 1)
         own = is_class(outputs, problem.classes)
         others = ep.where(own, ep.full_like(outputs, -ep.inf), outputs)
-        rivals = others.topk(candidates, sorted=True)[1]
+        rivals = (-others).argsort(axis=-1)[:, :candidates]
         rival, cost = rivals[:, 0], aim.cost(-g, lead)
         for j in range(1, candidates):
             (loss, *_), g = value_and_gradient(score, x, rivals[:, j])

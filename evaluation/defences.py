@@ -35,11 +35,12 @@ class DefenceEntry:
 
 def defences() -> dict[str, DefenceEntry]:
     """All defences by name."""
-    from foolart.plugins import filters
+    from foolart.plugins import blurnet, filters
 
     found: dict[str, Any] = {
         "bilateral": filters.BilateralFilter,
         "bit-depth": filters.BitDepthReduction,
+        "blur": blurnet.Blur,
         "gaussian-noise": filters.GaussianNoise,
         "median": filters.MedianSmoothing,
         "pixel-deflection": pixel_deflection,

@@ -8,6 +8,7 @@ from foolart.evaluation.defences import build_defence, defences, defended
 from foolart.evaluation.engine import evaluate
 from foolart.evaluation.models import load_model
 from foolart.evaluation.specs import Spec
+from foolart.plugins.blurnet import Blur
 from foolart.plugins.deflection import ActivationMap, PixelDeflection
 from foolart.plugins.filters import BitDepthReduction, MedianSmoothing
 from foolart.plugins.patches import PatchReplacer
@@ -38,6 +39,19 @@ def test_defences_of_layers():
         "input": MedianSmoothing,
         "features.0": PatchReplacer,
     }
+
+
+def test_blurnets_filter_by_name():
+    assert build("blur(size=3)").weight.shape == (3, 3)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten())
+    model = load_model(Spec.of(("net", network.eval()), "model"))
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    behind = defended(model, Spec.of("blur(size=3, layer='0')", "defence")).foolbox
+    torch.testing.assert_close(behind(x), network[1:](Blur(3)(network[0](x))))
+    with pytest.raises(ValueError, match="odd size"):
+        build("blur(size=2)")
+    with pytest.raises(ValueError, match="convolutional layer"):
+        defended(model, Spec.of("blur(layer='2')", "defence")).foolbox(x)
 
 
 def test_arts_preprocessors_by_name():

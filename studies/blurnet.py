@@ -3,11 +3,13 @@
 python studies/blurnet.py --data FOLDER --out FOLDER [--full] [--only stickers,transfer,...]
 
 --data holds gtsrb.npz (train_images, train_labels, test_images, test_labels; stop is class 14) and
-stop_signs/ (victims_32/N.png, masks/, lisa_cnn.npz; stop is class 14, the attack's target 12).
+stop_signs/ (victims_32/N.png, victims_256/N.png, masks/, lisa_cnn.npz; stop is class 14, the
+attack's target 12).
 
 Parts, in this order:
-  stickers   RP2 on LISA-CNN with both masks
+  stickers   LISA-CNN on its photographs, and RP2 on it with both masks
   transfer   table 1: these stickers before filtered copies of LISA-CNN
+  aware      the same, with stickers of low frequencies, and with stickers made through the filters
   spectra    the share of high frequencies in the image and in feature maps (figures 1 to 3)
   printed    opaque stickers as PNG, on photographs that they never saw
   white-box  table 2: networks trained on GTSRB, stickers and unmasked attacks made for each
@@ -30,13 +32,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from blurnet_report import report
 from blurnet_white_box import FULL, STOP, Setting, table_2
 from PIL import Image
 
 from foolart.adapters.sticker_file import load_sticker, save_sticker
 from foolart.adapters.weights import write_bytes
-from foolart.evaluation.blurnet_tables import filtered, judge, sticker_for, transfer
+from foolart.evaluation.blurnet_tables import filtered, judge, sticker_for, transfer, white_box
 from foolart.evaluation.networks import build
 from foolart.evaluation.spectra import high_frequency_share
 from foolart.plugins.blurnet import Blur
@@ -83,6 +86,8 @@ class Signs:
         if not files:
             raise SystemExit(f"{folder / 'victims_32'} holds no photographs: see --help")
         self.x = torch.stack([pixels(file) for file in files])
+        large = [folder / "victims_256" / file.name for file in files]
+        self.large = torch.stack([pixels(file) for file in large])
         self.network = build("lisa-cnn", folder / "lisa_cnn.npz")
         with warnings.catch_warnings():
             # The published masks have a few stray values of 1 and 2.
@@ -110,7 +115,18 @@ def lisa_sticker(signs: Signs, mask: str, lam: float, out: Path) -> Sticker:
 
 
 def stickers(rows: Rows, signs: Signs, out: Path) -> None:
-    """RP2 under both masks, with the lambdas of BlurNet and of RP2."""
+    """The clean network; RP2 under both masks, with the lambdas of BlurNet and of RP2."""
+
+    def clean() -> dict[str, Any]:
+        with torch.no_grad():
+            logits = signs.network(signs.x)
+        losses = {
+            str(label): F.cross_entropy(logits, torch.full((len(logits),), label)).item()
+            for label in (STOP, SPEED_LIMIT)
+        }
+        return {"stop": int((logits.argmax(1) == STOP).sum()), "cross_entropy": losses}
+
+    rows.once("LISA-CNN", clean)
     for mask in MASKS:
         for lam in (0.002, 0.02):
 
@@ -132,6 +148,25 @@ def table_1(rows: Rows, signs: Signs, out: Path) -> None:
             return {name: asdict(verdict) for name, verdict in found.items()}
 
         rows.once(f"transfer | {mask}", verdicts)
+
+
+def aware(rows: Rows, signs: Signs, out: Path) -> None:
+    """Attackers who know of the filter, with the small mask."""
+    networks, mask = filtered(signs.network, ("conv1",), (3, 5, 7)), signs.masks["rectangles"]
+
+    def low() -> dict[str, Any]:
+        sticker = sticker_for(
+            signs.network, signs.x, mask, target=SPEED_LIMIT, lam=0.002, low_frequencies=8
+        )
+        found = transfer(networks, signs.x, sticker, **GOAL)
+        return {name: asdict(verdict) for name, verdict in found.items()}
+
+    rows.once("low frequencies", low)
+    for name, network in networks.items():
+        rows.once(
+            f"made for | {name}",
+            lambda network=network: asdict(white_box(network, signs.x, mask, lam=0.002, **GOAL)),
+        )
 
 
 def spectra(rows: Rows, signs: Signs, out: Path) -> None:
@@ -158,31 +193,53 @@ def spectra(rows: Rows, signs: Signs, out: Path) -> None:
 
 
 def printed(rows: Rows, signs: Signs, out: Path) -> None:
-    """Opaque stickers of one half of the photographs as PNG, on the other half."""
-    made, held = signs.x[::2], signs.x[1::2]
+    """Opaque stickers of each half of the photographs as PNG, on the other half."""
+    halves = (slice(0, None, 2), slice(1, None, 2))
     for name, mask in signs.masks.items():
 
-        def verdict(name: str = name, mask: torch.Tensor = mask) -> dict[str, Any]:
-            sticker = sticker_for(
-                signs.network, made, mask, target=SPEED_LIMIT, lam=0.0, compose="replace"
-            )
-            path = out / f"sticker-{name}.png"
-            save_sticker(sticker, path)
-            loaded = load_sticker(path)
-            outside = (mask == 0).expand_as(held)
-            exact = judge(signs.network, held, sticker(held), **GOAL)
-            own = judge(signs.network, made, loaded(made), **GOAL)
-            return {
-                **asdict(judge(signs.network, held, loaded(held), **GOAL)),
-                "reached_own": own.reached.value,
-                "reached_unprinted": exact.reached.value,
-                "largest_change_outside": (loaded(held) - held)[outside].abs().max().item(),
-            }
+        def verdicts(name: str = name, mask: torch.Tensor = mask) -> dict[str, Any]:
+            seen: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+            outside = []
+            for number, (made, held) in enumerate((halves, halves[::-1])):
+                x, others, large = signs.x[made], signs.x[held], signs.large[held]
+                sticker = sticker_for(
+                    signs.network, x, mask, target=SPEED_LIMIT, lam=0.0, compose="replace"
+                )
+                path = out / f"sticker-{name}-{number}.png"
+                save_sticker(sticker, path)
+                loaded = load_sticker(path)
+                poster = enlarged(loaded, large.shape[-1] // others.shape[-1])
+                for where, pair in {
+                    "own": (x, loaded(x)),
+                    "held": (others, loaded(others)),
+                    "held, not printed": (others, sticker(others)),
+                    "held, 256x256": (shrunk(large), shrunk(poster(large))),
+                }.items():
+                    seen.setdefault(where, []).append(pair)
+                changed = (loaded(others) - others).abs()
+                outside.append(changed[(mask == 0).expand_as(others)].max().item())
+            pairs = {where: map(torch.cat, zip(*v, strict=True)) for where, v in seen.items()}
+            found = {where: asdict(judge(signs.network, *v, **GOAL)) for where, v in pairs.items()}
+            return {**found, "largest_change_outside": max(outside)}
 
-        rows.once(f"printed | {name}", verdict)
+        rows.once(f"printed | {name}", verdicts)
 
 
-PARTS = ("stickers", "transfer", "spectra", "printed", "white-box")
+def enlarged(sticker: Sticker, times: int) -> Sticker:
+    """A sticker for larger photographs: every pixel becomes a square."""
+    delta, mask = (
+        part.repeat_interleave(times, 2).repeat_interleave(times, 3)
+        for part in (sticker.delta, sticker.mask)
+    )
+    return Sticker(delta, mask, sticker.compose)
+
+
+def shrunk(images: torch.Tensor) -> torch.Tensor:
+    """Photographs as LISA-CNN takes them: every pixel the mean of a square."""
+    return F.adaptive_avg_pool2d(images, 32)
+
+
+PARTS = ("stickers", "transfer", "aware", "spectra", "printed", "white-box")
 
 
 def main() -> None:
@@ -204,7 +261,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = Rows(arguments.out / "rows.json", setting)
     signs = Signs(arguments.data / "stop_signs")
-    for name, part in zip(PARTS, (stickers, table_1, spectra, printed), strict=False):
+    for name, part in zip(PARTS, (stickers, table_1, aware, spectra, printed), strict=False):
         if name in only:
             part(rows, signs, arguments.out)
     if "white-box" in only:

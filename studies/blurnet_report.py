@@ -9,6 +9,12 @@ from typing import Any
 from foolart.evaluation.statistics import wilson
 
 Row = dict[str, Any]
+PRINTED = {
+    "own": "photographs it was made from",
+    "held": "others",
+    "held, not printed": "others, without the PNG",
+    "held, 256x256": "others, put on at 256x256",
+}
 
 
 def report(known: dict[str, Any]) -> str:
@@ -16,14 +22,25 @@ def report(known: dict[str, Any]) -> str:
     rows, setting = known["rows"], known["setting"]
     seconds = sum(row["cpu_seconds"] for row in rows.values())
     parts = [
+        clean_line(rows),
         sticker_table(rows),
         printed_table(rows),
         spectra_table(rows),
         *(transfer_table(rows, mask) for mask in ("rectangles", "octagon")),
+        aware_table(rows),
         white_box_table(rows, setting),
         sensitivity_table(rows, setting),
     ]
     return "\n".join([*filter(None, parts), f"{seconds / 60:.1f} CPU-minutes.", ""])
+
+
+def clean_line(rows: dict[str, Row]) -> str:
+    """LISA-CNN on its photographs."""
+    if "LISA-CNN" not in rows:
+        return ""
+    row = rows["LISA-CNN"]
+    losses = ", ".join(f"{v:.5f} to class {k}" for k, v in row["cross_entropy"].items())
+    return f"LISA-CNN: {row['stop']} of 20 photographs are stop; cross-entropy {losses}.\n"
 
 
 def sticker_table(rows: dict[str, Row]) -> str:
@@ -42,16 +59,14 @@ def printed_table(rows: dict[str, Row]) -> str:
     found = [
         [
             key.split(" | ")[1],
-            f"{100 * row['reached_own']:.0f}",
-            share(row["reached"]),
-            f"{100 * row['reached_unprinted']:.0f}",
-            share(row["changed"]),
+            *(share(row[where]["reached"]) for where in PRINTED),
+            share(row["held"]["changed"]),
             f"{row['largest_change_outside']:g}",
         ]
         for key, row in rows.items()
         if key.startswith("printed | ")
     ]
-    head = ["mask", "on its own 10", "on 10 others", "the same, not printed", "changed", "outside"]
+    head = ["mask", *PRINTED.values(), "changed, others", "largest change outside the mask"]
     return table("Opaque stickers, saved as PNG and loaded: target reached", head, found)
 
 
@@ -83,6 +98,20 @@ def transfer_table(rows: dict[str, Row], mask: str) -> str:
     return table(f"Table 1, transfer, mask: {mask}, lambda .002", head, found)
 
 
+def aware_table(rows: dict[str, Row]) -> str:
+    """Stickers that know of the filter."""
+    known, low = rows.get("transfer | rectangles", {}), rows.get("low frequencies", {})
+    found = []
+    for key, row in rows.items():
+        name = key.removeprefix("made for | ")
+        if name != key and name in known and name in low:
+            cells = [known[name]["changed"], low[name]["changed"], row["changed"], row["reached"]]
+            found.append([name, *map(share, cells), dissimilarity(row)])
+    head = ["network", "changed, transfer", "changed, transfer of low frequencies"]
+    head += ["changed, made for it", "reached, made for it", "dissimilarity, made for it"]
+    return table("Stickers that know of the filter, mask: rectangles, lambda .002", head, found)
+
+
 def white_box_table(rows: dict[str, Row], setting: dict[str, Any]) -> str:
     """Table 2: one line a network, over seeds, targets and lambdas."""
     found = []
@@ -92,6 +121,7 @@ def white_box_table(rows: dict[str, Row], setting: dict[str, Any]) -> str:
         if not stickers or not tests:
             continue
         line = [name, f"{100 * mean(tests):.1f} ({spread(tests)})"]
+        line.append(over(stickers, "accuracy", setting))
         line += [over(stickers, "changed", setting), worst(stickers, "changed")]
         line += [over(stickers, "reached", setting), worst(stickers, "reached")]
         line += [f"{mean(row['dissimilarity'] for row in stickers):.3f}"]
@@ -99,8 +129,9 @@ def white_box_table(rows: dict[str, Row], setting: dict[str, Any]) -> str:
             line.append(over(select(rows, name, attack), "changed", setting))
         line.append(", ".join(f"{row['distance']:.2f}" for row in select(rows, name, " | DDN")))
         found.append(line)
-    head = ["network", "test accuracy (seeds)", "changed, mean", "worst", "reached, mean", "worst"]
-    head += ["dissimilarity", "low frequencies", "regulariser-aware", "PGD 8/255", "DDN, median L2"]
+    head = ["network", "test accuracy (seeds)", "stop signs", "changed, mean", "worst"]
+    head += ["reached, mean", "worst", "dissimilarity"]
+    head += ["low frequencies", "regulariser-aware", "PGD 8/255", "DDN, median L2"]
     text = f"Table 2, white-box, {setting['images']} stop signs, seeds {setting['seeds']}, "
     text += f"targets {setting['targets']}, lambdas {setting['lams']}, {setting['steps']} steps"
     return table(text, head, found)

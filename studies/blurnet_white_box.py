@@ -48,6 +48,8 @@ class Setting:
         lams: lambda of RP2.
         seeds: Of the trained networks.
         epochs: Of their training.
+        blur_epochs: Of the training of networks with a trainable blur: it is a box at first, behind
+            which fresh weights learn slowly. 5 epochs leave them at 74 % of GTSRB's test part.
         networks: Of :data:`TRAINED`.
     """
 
@@ -55,8 +57,9 @@ class Setting:
     images: int = 20
     targets: tuple[int, ...] = (1, 12, 17)
     lams: tuple[float, ...] = (0.002, 0.02)
-    seeds: tuple[int, ...] = (0, 1)
+    seeds: tuple[int, ...] = (0, 1, 2)
     epochs: int = 5
+    blur_epochs: int = 15
     networks: tuple[str, ...] = ("baseline", "TV 1e-4", "L_inf 5x5", "Tikhonov 1e-2")
 
 
@@ -66,6 +69,7 @@ FULL = Setting(
     targets=tuple(k for k in range(CLASSES) if k != STOP),
     seeds=(0, 1, 2, 3, 4),
     epochs=30,
+    blur_epochs=30,
     networks=tuple(TRAINED),
 )
 
@@ -85,7 +89,7 @@ def table_2(once: Once, mask: torch.Tensor, data: Path, out: Path, setting: Sett
             if name == "baseline":
                 blurs = (3, 5, 7) if len(setting.networks) > 4 else (5,)
                 attacked |= {
-                    f"blur {size}x{size}": guard(trained, {layer: Blur(size)}).eval()
+                    f"baseline, blurred {size}x{size}": guard(trained, {layer: Blur(size)}).eval()
                     for size in blurs
                 }
             for key, network in attacked.items():
@@ -108,7 +112,7 @@ def network_of(
             "lisa-cnn", (3, 32, 32), CLASSES, penalty=penalty, size=size, seed=seed
         )
         training = Training(
-            epochs=setting.epochs,
+            epochs=setting.blur_epochs if penalty == "linf" else setting.epochs,
             batch_size=100,
             learning_rate=2e-3,
             schedule="one-cycle",

@@ -23,6 +23,7 @@ COLOURS = (
     "#5c5c5c",
     "#7a4b2a",
 )
+INSIDE = 12  # Curves whose names find room within a panel.
 DASHES = {"raw": ":", "rounded": "--", "lagrangian": "-"}
 
 
@@ -46,7 +47,9 @@ def operating_characteristic(contents: Contents, limit: int = 6) -> bytes:
     colour = colours(contents)
     wide = min(2, max(1, len(tasks)))
     high = max(1, math.ceil(len(tasks) / wide))
-    figure = Figure(figsize=(6.4 * wide, 4.2 * high), layout="constrained")
+    most = max((len(task["series"]) for task in tasks), default=0)
+    below = 0.08 * most if most > INSIDE else 0.0
+    figure = Figure(figsize=(6.4 * wide, (4.2 + below) * high), layout="constrained")
     axes = figure.subplots(high, wide, squeeze=False).ravel()
     for axis in axes[len(tasks) :]:
         axis.set_axis_off()
@@ -82,4 +85,8 @@ def _panel(axis: Any, task: dict[str, Any], colour: dict[str, int], contents: Co
     axis.title.set_fontsize(10)
     axis.grid(color="0.9", linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(fontsize=7, frameon=False, loc="lower right")
+    if len(task["series"]) <= INSIDE:
+        axis.legend(fontsize=7, frameon=False, loc="lower right")
+    else:
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 2}
+        axis.legend(fontsize=7, frameon=False, **place)

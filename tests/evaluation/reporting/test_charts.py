@@ -225,3 +225,16 @@ def test_the_plot_is_a_picture_that_repeats(contents):
     with image.open(io.BytesIO(content)) as picture:
         assert picture.width > 600
     assert operating_characteristic(small) == content
+
+
+def test_many_curves_keep_their_panel_and_their_names(contents, recwarn):
+    image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("matplotlib")
+    from foolart.evaluation.reporting.plot import operating_characteristic
+
+    many = [r for k in range(40) for r in records([0.1 * k, 0.3], attack=f"attack {k}")]
+    crowded = dataclasses.replace(contents, records=many, requested=[])
+    with image.open(io.BytesIO(operating_characteristic(crowded))) as picture:
+        assert picture.height > picture.width
+    # Axes that collapse under a legend make matplotlib warn.
+    assert not [str(w.message) for w in recwarn]

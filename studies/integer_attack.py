@@ -129,6 +129,8 @@ def main() -> None:
             partial.write_text(json.dumps(result))
             partial.replace(file)
         results[name] = json.loads(file.read_text())
+        if (known := len(results[name]["distances"])) != len(images):
+            parser.error(f"{file} is of {known} images, not {len(images)}: choose another --out")
         print(name, f"{results[name]['seconds']:.0f} s", flush=True)
     print(f"\n{len(images)} correctly classified images\n")
     print(table(results))
@@ -225,6 +227,7 @@ def curves(results: dict[str, Any], file: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6.4, 4))
+    axes.set_prop_cycle(color=plt.get_cmap("tab20").colors)
     for name, result in results.items():
         if not matches(name, list(DIGITAL)):
             continue

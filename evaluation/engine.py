@@ -69,6 +69,11 @@ def evaluate(
 def resume(folder: str | Path, progress: Progress | None = None, *, report: bool = True) -> Results:
     """Go on with an interrupted run.
 
+    Args:
+        folder: The results folder of that run.
+        progress: Called before every work unit.
+        report: Whether to write the report, too; tables are written in any case.
+
     Raises:
         ValueError: If there is no results folder, or its scenario cannot be carried out here.
     """

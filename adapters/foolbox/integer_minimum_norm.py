@@ -34,6 +34,8 @@ class IntegerMinimumNormAttack(CheckedMinimizationAttack):
     The class to reach is committed to at the start: among the ``candidates`` with the largest
     scores, the one that the linear model at the original reaches at the smallest distance. On
     inputs of up to 32 elements that first perturbation is exactly the optimum of the linear model.
+    The attack is this package's own; :mod:`foolart.plugins.integer` has its proof. That adversarial
+    images have to be digital ones is from [#Bon20]_.
 
     An input that is misclassified already, or for which nothing was found (as where the
     gradient vanishes), comes back untouched.
@@ -57,6 +59,10 @@ class IntegerMinimumNormAttack(CheckedMinimizationAttack):
     Raises:
         ValueError: If a parameter is outside its range, or if inputs, labels, mask, weights or
             model do not fit.
+
+    References:
+        .. [#Bon20] Benoît Bonnet, Teddy Furon, Patrick Bas, "What if Adversarial Samples were
+            Digital Images?", IH&MMSec 2020, https://hal.science/hal-02553006
     """
 
     distance = l2
@@ -164,8 +170,25 @@ class LinfIntegerMinimumNormAttack(IntegerMinimumNormAttack):
     """The closest adversarial among 8-bit images, in L_inf, by whole levels along a sign.
 
     As :class:`IntegerMinimumNormAttack`, with c levels along the sign of the averaged gradient,
-    which is the optimum under a linear model. Parameters are the same; ``weights`` are those of
-    max(weights * abs(difference)).
+    which is the optimum under a linear model. Its source is the same.
+
+    Args:
+        steps: Number of gradients, those for the choice of the class among them.
+        forwards: Number of forwards after them.
+        candidates: Number of classes to choose from; by default a sixth of the steps, from 1 to 8.
+        levels: Number of levels between the bounds, ends included (256 for 8 bits).
+        weights: Weights of the elements in the norm that is minimized, max(weights *
+            abs(difference)): ``None``, ``"visibility"`` or a function, as there.
+
+    Calls take a ``mask``, too.
+
+    Raises:
+        ValueError: If a parameter is outside its range, or if inputs, labels, mask, weights or
+            model do not fit.
+
+    References:
+        .. [#Bon20] Benoît Bonnet, Teddy Furon, Patrick Bas, "What if Adversarial Samples were
+            Digital Images?", IH&MMSec 2020, https://hal.science/hal-02553006
     """
 
     distance = linf

@@ -54,11 +54,14 @@ class Verdict:
 def filtered(
     network: nn.Module, layers: Iterable[str], sizes: Iterable[int] = (3, 5)
 ) -> dict[str, nn.Module]:
-    """A network as it is, behind an input blur, and with a blur after each of some layers."""
+    """Copies of a network: as it is, behind an input blur, with a blur after each of some layers.
+
+    All are in evaluation mode.
+    """
     sizes = list(sizes)
-    found: dict[str, nn.Module] = {"baseline": network}
+    found = {"baseline": guard(network, {}).eval()}
     for size in sizes:
-        found[f"input {size}x{size}"] = nn.Sequential(Blur(size), network)
+        found[f"input {size}x{size}"] = nn.Sequential(Blur(size), found["baseline"]).eval()
     for layer in layers:
         for size in sizes:
             found[f"{layer} {size}x{size}"] = guard(network, {layer: Blur(size)}).eval()

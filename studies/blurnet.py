@@ -105,6 +105,12 @@ def pixels(file: Path) -> torch.Tensor:
     return torch.from_numpy(array).permute(2, 0, 1).float() / 255
 
 
+def save_pixels(image: torch.Tensor, file: Path) -> None:
+    """Write an RGB image in [0, 1], channels first."""
+    array = (255 * image).round().byte().permute(1, 2, 0).numpy()
+    Image.fromarray(array).save(file)
+
+
 def lisa_sticker(signs: Signs, mask: str, lam: float, out: Path) -> Sticker:
     """The sticker for all photographs under a mask, made now or before."""
     path = out / "stickers" / f"{mask}-{lam:g}.safetensors"
@@ -174,6 +180,9 @@ def spectra(rows: Rows, signs: Signs, out: Path) -> None:
 
     def shares() -> dict[str, Any]:
         x, sticker = signs.x, lisa_sticker(signs, "rectangles", 0.002, out)
+        # For `foolart spectra`.
+        save_pixels(x[0], out / "clean.png")
+        save_pixels(sticker(x)[0], out / "attacked.png")
         pairs = {"image": (x, sticker(x))}
         with torch.no_grad():
             for layer in ("conv1", "conv2"):

@@ -60,6 +60,7 @@ def test_verdicts_count_both_successes():
 def test_transferred_and_white_box_stickers():
     networks = filtered(Means(), ["conv"], sizes=(3,))
     assert list(networks) == ["baseline", "input 3x3", "conv 3x3"]
+    assert not any(module.training for net in networks.values() for module in net.modules())
     x, options = photographs(), {"steps": 30, "batch_size": 2}
     sticker = sticker_for(Means().eval(), x, None, target=1, **options)
     found = transfer(networks, x, sticker, label=0, target=1)

@@ -39,6 +39,8 @@ class Verdict:
         confidence: Mean probability of the true class on clean images.
         changed: Share of images whose prediction the attack changed, the paper's success.
         reached: Share that became the target.
+        kept: Share classified correctly in spite of the attack. A network that is wrong about clean
+            images already can keep few, even where nothing changes.
         dissimilarity: Mean of ``||x - x_adv||_2 / ||x_adv||_2`` (eq. 1), over all images.
         distance: Median of ``||x - x_adv||_2``, images in [0, 1].
     """
@@ -47,6 +49,7 @@ class Verdict:
     confidence: float
     changed: Estimate
     reached: Estimate
+    kept: Estimate
     dissimilarity: float
     distance: float
 
@@ -102,6 +105,7 @@ def judge(
         confidence=before.softmax(1)[:, label].mean().item(),
         changed=share(was != now),
         reached=share(now != label if target is None else now == target),
+        kept=share(now == label),
         dissimilarity=(distance / size).mean().item(),
         distance=distance.median().item(),
     )

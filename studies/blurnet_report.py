@@ -90,11 +90,12 @@ def transfer_table(rows: dict[str, Row], mask: str) -> str:
             f"{row['confidence']:.2f}",
             share(row["changed"]),
             share(row["reached"]),
+            share(row["kept"]),
         ]
         for name, row in verdicts.items()
         if isinstance(row, dict)
     ]
-    head = ["network", "accuracy", "confidence", "changed", "target reached"]
+    head = ["network", "accuracy", "confidence", "changed", "target reached", "still correct"]
     return table(f"Table 1, transfer, mask: {mask}, lambda .002", head, found)
 
 

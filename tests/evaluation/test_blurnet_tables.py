@@ -47,6 +47,9 @@ def test_verdicts_count_both_successes():
     verdict = judge(Means(), x, attacked, label=0, target=1)
     assert verdict.accuracy.value == 1
     assert (verdict.changed.value, verdict.reached.value) == (0.5, 0.25)
+    assert verdict.kept.value == 0.5
+    wrong = judge(Means(), x, attacked, label=2, target=1)
+    assert (wrong.changed.value, wrong.kept.value) == (0.5, 0.25)
     assert judge(Means(), x, attacked, label=0).reached.value == 0.5
     assert verdict.changed.low < 0.5 < verdict.changed.high
     clean, stuck = (np.rint(255 * z[0].numpy()) / 255 for z in (x, attacked))

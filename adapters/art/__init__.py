@@ -5,9 +5,9 @@ Names are imported when they are first used: ART and the frameworks are extras.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
+from foolart.adapters.lazy import find
 from foolart.adapters.versions import check_version
 
 check_version("adversarial-robustness-toolbox")
@@ -42,24 +42,12 @@ _HOMES = {
     "art_attack": "from_art",
     "art_preprocessor": "preprocessor_module",
 }
-_EXTRAS = {"art": "art", "torch": "torch", "faiss": "patches", "safetensors": "patches"}
 
 __all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing not in _EXTRAS:
-            raise
-        raise ModuleNotFoundError(
-            f'{name} needs {missing}, which is missing: pip install "foolart[{_EXTRAS[missing]}]"',
-            name=missing,
-        ) from error
+    return find(__name__, _HOMES, name)
 
 
 def __dir__() -> list[str]:

@@ -5,9 +5,9 @@ Names are imported when they are first used: some need PyTorch, which is an extr
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
+from foolart.adapters.lazy import find
 from foolart.adapters.versions import check_version
 
 check_version("foolbox")
@@ -31,9 +31,7 @@ __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return find(__name__, _HOMES, name)
 
 
 def __dir__() -> list[str]:

@@ -65,13 +65,38 @@ def test_the_ranges_are_those_of_the_package(package):
     assert set(found.removeprefix(package).split(",")) == {f">={first}", f"<{beyond}"}
 
 
-@pytest.mark.parametrize("package", SUPPORTED)
-def test_the_ranges_are_those_that_tox_runs(package):
+def release(version):
+    return tuple(int(number) for number in version.split("."))
+
+
+def tox_file():
     if not TOX.exists():
         pytest.skip("the tests run outside the repository")
-    pins = re.findall(rf"{package}==([\d.]+)", TOX.read_text())
-    first, beyond = (tuple(map(int, v.split("."))) for v in SUPPORTED[package])
-    tested = sorted(tuple(map(int, pin.rstrip(".").split("."))) for pin in pins)
-    assert tested[0] == first[: len(tested[0])]
-    assert tested[-1][0] == beyond[0]
-    assert tested[-1][1] == beyond[1] - 1
+    return TOX.read_text()
+
+
+@pytest.mark.parametrize(
+    ("package", "first", "beyond"),
+    [*((package, *ends) for package, ends in SUPPORTED.items()), ("torch", "2.2", "2.14")],
+)
+def test_the_ranges_are_those_that_tox_runs(package, first, beyond):
+    requirements = (r.partition(";")[0].strip() for r in metadata.requires("foolart") or [])
+    assert any(set(r.removeprefix(package).split(",")) == {f">={first}", f"<{beyond}"}
+               for r in requirements)  # fmt: skip
+    pins = re.findall(rf"{package}==([\d.]+\d)", tox_file())
+    tested = sorted(map(release, pins))
+    assert tested[0] == release(first)[: len(tested[0])]
+    assert tested[-1][:2] == (release(beyond)[0], release(beyond)[1] - 1)
+
+
+def test_python_and_numpy_are_those_that_tox_runs():
+    text = tox_file()
+    names = re.findall(r"py(?:\{([\d,]+)\}|(\d+))-", text.partition("labels =")[0])
+    tested = {release(f"3.{minor[1:]}") for some in names for minor in "".join(some).split(",")}
+    about = metadata.metadata("foolart")
+    classifiers = [c.rpartition(" ")[2] for c in about.get_all("Classifier") or []]
+    assert tested == {release(c) for c in classifiers if re.fullmatch(r"3\.\d+", c)}
+    assert about["Requires-Python"] == f">=3.{min(tested)[1]}"
+    (numpy,) = (r for r in metadata.requires("foolart") or [] if r.startswith("numpy"))
+    assert set(numpy.removeprefix("numpy").split(",")) == {">=1.26", "<3"}
+    assert {"np1: numpy<2", "np2: numpy>=2"} <= {line.strip() for line in text.splitlines()}

@@ -14,7 +14,8 @@ from foolart.plugins.nearest import nearest, neighbours
 Shape = tuple[int, int, int]
 Progress = Callable[[str, int, int | None], None]
 
-TILE = 4096
+# Large enough for PyTorch to share a tile among threads, small enough to stay in their caches.
+TILE = 32768
 
 
 class ProductQuantizer(nn.Module):
@@ -214,16 +215,14 @@ class E8Lattice(nn.Module):
         if points.shape[-1] != 8:
             raise ValueError(f"expected points (..., 8), got {tuple(points.shape)}")
         out = points.new_empty(points.shape)
-        # Tiles stay in a core's cache; accelerators want it all at once.
+        # Accelerators want it all at once.
         rows = TILE if points.device.type == "cpu" else max(1, points.numel())
         tiles = torch.split(points.detach().reshape(-1, 8), rows)
         for tile, result in zip(tiles, torch.split(out.view(-1, 8), rows), strict=True):
             x = tile if tile.dtype == torch.float64 else tile.float()
             # Coordinates first, in memory too: every operation runs along the points.
             x = x.T.contiguous() / self.scale
-            whole, far = _nearest_d8(x)
-            half, near = _nearest_d8(x - 0.5)
-            result.copy_((torch.where(near < far, half + 0.5, whole) * self.scale).T)
+            result.copy_((_nearest_e8(x) * self.scale).T)
         return out
 
     def candidates(self, points: torch.Tensor, count: int) -> torch.Tensor:
@@ -248,18 +247,30 @@ def _roots(like: torch.Tensor) -> torch.Tensor:
     return torch.cat([pairs, halves[halves.sum(1).remainder(2) == 0]])
 
 
-def _nearest_d8(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The nearest points of D8 to points ``(8, N)``, and their squared distances ``(1, N)``.
+def _nearest_e8(x: torch.Tensor) -> torch.Tensor:
+    """The nearest points of E8 to points ``(8, N)``.
 
-    Coordinates are rounded; where their sum is odd, the worst one is rounded the other way.
+    The nearest point of D8 has rounded coordinates; where their sum is odd, the worst one is
+    rounded the other way. Likewise in D8 + 1/2: a coordinate that is a away from an integer is
+    1/2 - a away from a half, so that the squared distance has 2 - sum(a) more.
     """
-    rounded = x.round()
+    whole, below = x.round(), x.floor()
+    away = (x - whole).abs()
+    odd, odd_half = _odd_sum(whole), _odd_sum(below)
+    excess = 2 - away.sum(0, keepdim=True) + odd_half * 2 * away.amin(0, keepdim=True)
+    half = excess < odd * (1 - 2 * away.amax(0, keepdim=True))
+    rounded = torch.where(half, below + 0.5, whole)
     error = x - rounded
-    largest, worst = error.abs().max(0, keepdim=True)
-    odd = rounded.sum(0, keepdim=True).remainder(2)
-    other = torch.where(error.gather(0, worst) < 0, -odd, odd)
-    distance = error.square().sum(0, keepdim=True) + odd * (1 - 2 * largest)
-    return rounded.scatter_add(0, worst, other), distance
+    # Not argmax, which takes longer than to find the maximum, too.
+    worst = error.abs().max(0, keepdim=True).indices
+    step = torch.where(half, odd_half, odd)
+    return rounded.scatter_add_(0, worst, step.copysign(error.gather(0, worst)))
+
+
+def _odd_sum(integers: torch.Tensor) -> torch.Tensor:
+    """Whether the sums of columns are odd, 0 or 1; remainder takes as long as all of it."""
+    total = integers.sum(0, keepdim=True)
+    return total - 2 * (total / 2).floor()
 
 
 def check_shape(shape: Shape) -> None:

@@ -117,7 +117,8 @@ class PatchReplacer(nn.Module):
         _, height, width = self.quantizer.shape
         overlap = height * width / (self.stride[0] * self.stride[1])
         images = int(FLOATS_AT_ONCE / (overlap * x.shape[1:].numel()))
-        return torch.cat([self._replace_chunk(chunk) for chunk in torch.split(x, max(1, images))])
+        chunks = [self._replace_chunk(chunk) for chunk in torch.split(x, max(1, images))]
+        return torch.cat(chunks) if len(chunks) > 1 else chunks[0]
 
     def _replace_chunk(self, x: torch.Tensor) -> torch.Tensor:
         padded = self._pad(x.float() if x.dtype in (torch.float16, torch.bfloat16) else x)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from foolart.evaluation.adaptive import threats
+from foolart.evaluation.adaptive import attacked, threats
 from foolart.evaluation.catalogue import BuiltAttack, build_attack
 from foolart.evaluation.data import Part, load_data
 from foolart.evaluation.defences import defended
@@ -58,8 +58,10 @@ def _fit(scenario: Scenario, model: LoadedModel, part: Part, gradients: bool) ->
     image = part.images(0, 1)
     x = to_inputs(image[[0] * scenario.compute_batch], model.device).requires_grad_(gradients)
     both = f"model {model.label} and data {part.label}"
+    # One draw of a random defence: the graph of all that the judge asks would not fit into memory.
+    view = attacked(model.defended or model.foolbox, model.defence, "white-box")
     try:
-        outputs = model.foolbox(x)
+        outputs = view(x)
     except Exception as error:
         raise ValueError(
             f"{both} do not fit: images of shape {image.shape[1:]} make the model raise {error!r}"

@@ -7,6 +7,8 @@ from torch import nn
 from foolart.evaluation.defences import build_defence, defences, defended
 from foolart.evaluation.engine import evaluate
 from foolart.evaluation.models import load_model
+from foolart.evaluation.planning import make_plan
+from foolart.evaluation.scenario import Scenario
 from foolart.evaluation.specs import Spec
 from foolart.plugins.blurnet import Blur
 from foolart.plugins.deflection import ActivationMap, PixelDeflection
@@ -194,3 +196,15 @@ def test_passes_of_eot_are_counted(run):
 def test_a_defence_that_does_not_fit_is_refused(table, tmp_path):
     with pytest.raises(ValueError, match="do not fit"):
         evaluate(table(defences=[("narrow", nn.Conv2d(5, 1, 1))]), tmp_path / "a", report=False)
+
+
+def test_planning_holds_the_graph_of_one_draw_only(table):
+    graphs = []
+
+    class Asked(nn.Module):
+        def forward(self, x):
+            graphs.append(x.requires_grad)
+            return x.flatten(1)[:, :10]
+
+    make_plan(Scenario.of(table(models=[("asked", Asked())], defences=["gaussian-noise"])))
+    assert sum(graphs) == 2

@@ -26,7 +26,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +260,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--full", action="store_true", help="the paper's setting")
     parser.add_argument("--only", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--blur-epochs", type=int, help="of networks that train a blur")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     only = arguments.only.split(",")
@@ -267,6 +268,8 @@ def main() -> None:
         parser.error(f"--only {arguments.only}: expected names of {', '.join(PARTS)}")
     torch.set_num_threads(arguments.threads)
     setting = FULL if arguments.full else Setting()
+    if arguments.blur_epochs is not None:
+        setting = replace(setting, blur_epochs=arguments.blur_epochs)
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = Rows(arguments.out / "rows.json", setting)
     signs = Signs(arguments.data / "stop_signs")

@@ -16,7 +16,7 @@ from foolbox.models import Model
 from foolart.plugins.box import Box
 from foolart.plugins.gradients import Score, log_odds, margin
 
-from .stumbles import check_kinds, doubt, explained, single
+from .stumbles import beyond, check_kinds, doubt, explained, integers
 
 T = TypeVar("T")
 
@@ -152,7 +152,7 @@ def checked_call(
         doubt(inputs, clipped, success)
         return result
 
-    with explained(inputs):
+    with explained(model, inputs):
         yield judged
 
 
@@ -198,7 +198,7 @@ def check_inputs(model: Model, x: ep.Tensor) -> None:
     if smallest < lower or largest > upper:
         raise ValueError(
             f"expected inputs within model.bounds ({lower}, {upper}), got values from {smallest} "
-            f"to {largest}: rescale the images or declare the bounds they have"
+            f"to {largest}: {beyond(smallest, largest, lower, upper)}"
         )
 
 
@@ -211,13 +211,17 @@ def check_classes(name: str, classes: ep.Tensor, x: ep.Tensor) -> None:
     if type(classes) is not type(x):
         raise ValueError(
             f"expected {name} of the framework of the inputs, {type(x).__name__}, got "
-            f"{type(classes).__name__}"
+            f"{type(classes).__name__}: on PyTorch, torch.from_numpy({name}) makes them"
         )
-    if "int" not in str(classes.dtype):
-        raise ValueError(f"expected {name} of an integer dtype, got {classes.dtype}")
     if classes.shape != (len(x),):
         raise ValueError(
-            f"expected {name} to have shape ({len(x)},), got {tuple(classes.shape)}{single(x)}"
+            f"expected {name} to have shape ({len(x)},), got {tuple(classes.shape)}"
+            f"{integers(classes, x)}"
+        )
+    if "int" not in str(classes.dtype):
+        raise ValueError(
+            f"expected {name} of an integer dtype, got {classes.dtype}: they number classes, "
+            f"on PyTorch {name}.long()"
         )
     if classes.min().item() < 0:
         raise ValueError(f"expected {name} >= 0, got {classes.min().item()}")

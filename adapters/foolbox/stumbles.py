@@ -1,4 +1,4 @@
-"""What newcomers get wrong, told in a sentence: axes, frameworks, and the numbering of labels."""
+"""What newcomers get wrong, told in a sentence: axes, frameworks, ranges, and labels."""
 
 from __future__ import annotations
 
@@ -48,8 +48,27 @@ def single(x: ep.Tensor) -> str:
     )
 
 
+def beyond(smallest: float, largest: float, lower: float, upper: float) -> str:
+    """A hint for values outside the bounds: where they come from, and what to write."""
+    if lower == 0 and -10 < smallest < 0 and largest < 10:
+        return (
+            "are the images normalised already? Pass images as they are, and let the model "
+            'normalise them: preprocessing={"mean": ..., "std": ..., "axis": -3}'
+        )
+    if (lower, upper) == (0, 1) and smallest >= 0 and largest <= 255:
+        return "images / 255 has these bounds; or declare bounds=(0, 255) if the model wants it so"
+    return "rescale the images or declare the bounds they have"
+
+
+def integers(classes: ep.Tensor, x: ep.Tensor) -> str:
+    """A hint for labels that are no class numbers, one an image; empty where there is none."""
+    if classes.ndim == 2 and len(classes) == len(x):
+        return ": one-hot labels or scores become class numbers by labels.argmax(-1)"
+    return single(x)
+
+
 @contextmanager
-def explained(inputs: Any) -> Iterator[None]:
+def explained(model: Any, inputs: Any) -> Iterator[None]:
     """Tell what is probably wrong with inputs that PyTorch cannot compute with.
 
     Raises:
@@ -66,7 +85,7 @@ def explained(inputs: Any) -> Iterator[None]:
         ) from error
     except RuntimeError as error:
         x = ep.astensor(inputs)
-        hint = _axes(x)
+        hint = _axes(x) or _preprocessing(model, x) or _precision(error, x)
         if not hint or "out of memory" in str(error):
             raise
         raise ValueError(f"the model failed{hint} ({error})") from error
@@ -92,3 +111,20 @@ def _axes(x: ep.Tensor) -> str:
             "images.permute(0, 3, 1, 2)"
         )
     return single(x)
+
+
+def _preprocessing(model: Any, x: ep.Tensor) -> str:
+    for name, value in zip(("mean", "std"), getattr(model, "_preprocess_args", ()), strict=False):
+        if x.ndim == 4 and value is not None and value.shape == x.shape[1:2] != (1,):
+            return (
+                f": its preprocessing has a {name} of {len(value)} channels along the last axis, "
+                f"but the channels of inputs of shape {tuple(x.shape)} are the third from the end: "
+                'add "axis": -3 to the preprocessing'
+            )
+    return ""
+
+
+def _precision(error: RuntimeError, x: ep.Tensor) -> str:
+    if "type" in str(error) and "float32" not in str(x.dtype):
+        return f": do its parameters have the inputs' dtype, {x.dtype}? images.float() is float32"
+    return ""

@@ -80,3 +80,31 @@ def test_a_few_or_some_misclassified_images_are_no_reason_for_doubt(attack, digi
         warnings.simplefilter("error")
         attack(model, x[:3], wrong[:3], epsilons=None)
         attack(model, x, torch.cat([wrong[:-1], y[-1:]]), epsilons=None)
+
+
+def test_values_outside_the_bounds_are_traced_to_their_source(attack, digits):
+    model, x, y = digits.model(), digits.images, digits.labels
+    refused(attack, model, x * 255, y, "images / 255 has these bounds")
+    refused(attack, model, (x - 0.45) / 0.22, y, "are the images normalised already?")
+    refused(attack, model, x * 1000, y, "rescale the images or declare the bounds they have")
+
+
+def test_labels_that_are_no_numbers_of_classes_are_refused_with_the_cure(attack, digits):
+    model, x, y = digits.model(), digits.images, digits.labels
+    refused(attack, model, x, y.numpy(), "torch.from_numpy(labels)")
+    refused(attack, model, x, y.float(), "labels.long()")
+    refused(attack, model, x, torch.nn.functional.one_hot(y, 10), "labels.argmax(-1)")
+
+
+@pytest.mark.parametrize("axis", [{}, {"axis": -1}])
+def test_a_normalisation_along_the_wrong_axis_is_explained(attack, axis):
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 10)).eval()
+    preprocessing = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.2], **axis}
+    model = foolbox.PyTorchModel(network, bounds=(0, 1), preprocessing=preprocessing, device="cpu")
+    images, labels = torch.zeros(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64)
+    refused(attack, model, images, labels, 'add "axis": -3 to the preprocessing')
+
+
+def test_inputs_of_another_precision_than_the_networks_are_explained(attack, digits):
+    images = digits.images.double()
+    refused(attack, digits.model(), images, digits.labels, "the inputs' dtype, torch.float64?")

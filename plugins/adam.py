@@ -42,7 +42,8 @@ class Adam:
         self._epsilon = epsilon
         self._steps = 0
         if isinstance(start, ep.PyTorchTensor):
-            self.variable = ep.astensor(start.raw.detach().clone())
+            # The fused step walks through memory: all its tensors need one layout.
+            self.variable = ep.astensor(start.raw.detach().contiguous().clone())
             self._optimizer = _torch(self.variable.raw, stepsize, (beta1, beta2), epsilon)
         else:
             self._mean, self._square = ep.zeros_like(start), ep.zeros_like(start)
@@ -50,7 +51,7 @@ class Adam:
     def step(self, gradient: ep.Tensor) -> ep.Tensor:
         """Descend, given the gradient at the variable; returns its new value."""
         if isinstance(self.variable, ep.PyTorchTensor):
-            self.variable.raw.grad = gradient.raw
+            self.variable.raw.grad = gradient.raw.contiguous()
             self._optimizer.step()
             return self.variable
         beta1, beta2 = self._betas

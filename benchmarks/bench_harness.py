@@ -2,12 +2,13 @@
 
 python benchmarks/bench_harness.py overhead [--attack "ddn(steps=20)"] [--images 10] [--repeats 5]
 python benchmarks/bench_harness.py resume [--units 10000]
-python benchmarks/bench_harness.py workers [--images 40]
+python benchmarks/bench_harness.py workers [--images 800] [--repeats 3]
 python benchmarks/bench_harness.py memory
 
 overhead: seconds of CPU and of the wall clock for an attack on EfficientNet-Lite0, called by itself
-    and inside a work unit (counting, anytime curve, judging raw and rounded images, PNGs,
-    bookkeeping); interleaved pairs, medians, and the share of each part.
+    with one forward pass for each variant that is judged, and inside a work unit (counting, anytime
+    curve, judging raw and rounded images, PNGs, bookkeeping); interleaved pairs, medians, and the
+    share of each part.
 resume: seconds to go on with a run of so many finished units.
 workers: seconds with one worker process and with two, single-threaded, start-up included and not.
 memory: peak resident memory against the number of images.
@@ -76,6 +77,8 @@ def overhead(options: argparse.Namespace) -> None:
             start = clock()
             criterion = foolbox.criteria.Misclassification(y)
             attack.attack(model.foolbox, x, criterion, epsilons=attack.epsilon)
+            for _ in scenario.variants:
+                model.foolbox(x)
             bare = spent(start)
             start = clock()
             body = bench.compute(plan.units[0])
@@ -206,11 +209,12 @@ def main() -> None:
     )
     parser.add_argument("what", choices=["overhead", "resume", "workers", "memory"])
     parser.add_argument("--attack", default="ddn(steps=20)")
-    parser.add_argument("--images", type=int, default=10)
+    parser.add_argument("--images", type=int, help="10 for overhead, 800 for workers")
     parser.add_argument("--units", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    options.images = options.images or {"workers": 800}.get(options.what, 10)
     keep_memory()
     warnings.simplefilter("ignore")
     {"overhead": overhead, "resume": resume, "workers": workers, "memory": memory}[options.what](

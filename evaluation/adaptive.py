@@ -49,6 +49,7 @@ EOT_DRAWS = 10
 JUDGE_DRAWS = 20
 # Where the judge's draws begin: no attack gets that far, so that none sees them.
 JUDGE_START = 2**40
+DECISION_START = 2**41
 
 
 def threats(defence: nn.Module | None, gradients: bool = True) -> tuple[str, ...]:
@@ -73,8 +74,10 @@ def threats(defence: nn.Module | None, gradients: bool = True) -> tuple[str, ...
 def attacked(model: Any, defence: nn.Module | None, threat: str, *, draws: int = EOT_DRAWS) -> View:
     """A defended model as the attacker of a threat model differentiates it.
 
-    Predictions are those of the model, whatever the threat model, but for ``bpda-eot``: it answers
-    with the logarithm of the probabilities' mean over fresh draws.
+    Predictions are those of the model, whatever the threat model, but for two of a random one.
+    ``bpda-eot`` answers with the logarithm of the probabilities' mean over fresh draws, and
+    ``decision`` gives equal inputs equal answers: Foolbox's attacks that start from an adversarial
+    demand that it stays one when they ask again.
 
     Args:
         model: The Foolbox model, defended.
@@ -88,7 +91,9 @@ def attacked(model: Any, defence: nn.Module | None, threat: str, *, draws: int =
     if threat not in GRADIENTS:
         raise ValueError(f"expected threat to be one of {', '.join(GRADIENTS)}, got {threat!r}")
     eot = threat == "bpda-eot"
-    return View(model, defence, gradient=GRADIENTS[threat], draws=draws if eot else 1)
+    random = defence is not None and is_random(defence)
+    fixed = DECISION_START if random and threat == "decision" else None
+    return View(model, defence, gradient=GRADIENTS[threat], draws=draws if eot else 1, fixed=fixed)
 
 
 def judged(model: Any, defence: nn.Module | None, *, draws: int = JUDGE_DRAWS) -> Any:
@@ -107,7 +112,7 @@ def judged(model: Any, defence: nn.Module | None, *, draws: int = JUDGE_DRAWS) -
     """
     if defence is None or not is_random(defence):
         return model
-    return View(model, defence, draws=draws, fixed=True)
+    return View(model, defence, draws=draws, fixed=JUDGE_START)
 
 
 class View(foolbox.models.base.Model):
@@ -119,7 +124,7 @@ class View(foolbox.models.base.Model):
         gradient: The backward pass: see :class:`foolart.plugins.filters.Filter`. Modules that do
             not offer it keep theirs.
         draws: Number of draws to average over.
-        fixed: Whether an input's draws derive from its pixels, instead of being fresh.
+        fixed: If given, an input's draws derive from its pixels and this, instead of being fresh.
 
     Attributes:
         draws: Passes through the network that a call costs.
@@ -132,11 +137,11 @@ class View(foolbox.models.base.Model):
         *,
         gradient: str | None = None,
         draws: int = 1,
-        fixed: bool = False,
+        fixed: int | None = None,
     ) -> None:
         self.model, self.defence = model, defence
         self.gradient, self.draws, self.fixed = gradient, draws, fixed
-        if not fixed:
+        if fixed is None:
             for module in self._randomised():
                 module.reset()
 
@@ -180,17 +185,17 @@ class View(foolbox.models.base.Model):
 
     @contextmanager
     def _draws(self, x: torch.Tensor) -> Iterator[None]:
-        if not self.fixed:
+        if self.fixed is None:
             yield
             return
         modules = self._randomised()
         before = [module.draw for module in modules]
         rows = x.detach().cpu().numpy()
-        seeds = [row_seed(JUDGE_START, hashlib.sha256(row.tobytes()).hexdigest()) for row in rows]
+        seeds = [row_seed(self.fixed, hashlib.sha256(row.tobytes()).hexdigest()) for row in rows]
         try:
             for module in modules:
-                module.reset(JUDGE_START)
-            with seeded_rows(JUDGE_START, seeds):
+                module.reset(self.fixed)
+            with seeded_rows(self.fixed, seeds):
                 yield
         finally:
             for module, draw in zip(modules, before, strict=True):

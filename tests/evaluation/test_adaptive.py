@@ -131,6 +131,24 @@ def test_a_verdict_depends_on_the_image_alone(x):
     assert not torch.equal(other, together)
 
 
+def test_the_decision_based_attacker_gets_equal_answers_to_equal_questions(x):
+    model, module = defended(GaussianNoise(0.5))
+    view = attacked(model, module, "decision")
+    first = view(x)
+    assert torch.equal(view(x[[2, 0]]), first[[2, 0]])
+    assert view.draws == 1
+    # ... from draws that are not the judge's.
+    assert not torch.equal(first, judged(model, module, draws=1)(x))
+    labels = first.argmax(1)
+    attack = foolbox.attacks.HopSkipJumpAttack(
+        steps=1, initial_gradient_eval_steps=5, max_gradient_eval_steps=5
+    )
+    found = attack(view, x, labels, epsilons=None)[1]
+    assert (view(found).argmax(1) != labels).all()
+    with pytest.raises((ValueError, AssertionError)):
+        attack(attacked(model, module, "white-box"), x, labels, epsilons=None)
+
+
 def test_a_deterministic_defence_is_judged_as_it_is():
     model, module = defended(BitDepthReduction())
     assert judged(model, module) is model

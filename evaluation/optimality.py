@@ -43,15 +43,6 @@ def envelope(samples: Mapping[Key, tuple[Integers, Floats]]) -> tuple[Integers, 
     return names, best_per_image(images, distances, names)
 
 
-def area(distances: Floats, e0: float) -> float:
-    """The area under robust accuracy against distance from 0 to ``e0``: ``mean(min(d_i, e0))``.
-
-    Robust accuracy at distance e is the share of images with d_i > e, a step function, so that its
-    integral is this mean, without trapezoids.
-    """
-    return float(np.minimum(distances, e0).mean())
-
-
 def local_optimality(
     samples: Mapping[Key, tuple[Integers, Floats]],
     *,
@@ -63,10 +54,11 @@ def local_optimality(
     """How much of the best known attack each attack achieves on one model [#AB]_.
 
     ``LO = (e0 - area(attack)) / (e0 - area(envelope))`` on the images that the model classifies
-    correctly; AttackBench counts misclassified ones at distance 0, which scales all terms by the
-    clean accuracy rho and leaves the ratio as it is. ``e0`` is the envelope's largest finite
-    distance. Where an attack was run on some of the images only (a run under way), both areas are
-    taken on those.
+    correctly, with ``area`` the one under robust accuracy against distance from 0 to ``e0``: robust
+    accuracy is a step function, so that this is ``mean(min(distance, e0))``. AttackBench counts
+    misclassified images at distance 0, which scales all terms by the clean accuracy rho and leaves
+    the ratio as it is. ``e0`` is the envelope's largest finite distance. Where an attack was run on
+    some of the images only (a run under way), both areas are taken on those.
 
     Args:
         samples: For each attack the image of each row and its distance, infinite for a failure.

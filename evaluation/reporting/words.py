@@ -54,13 +54,6 @@ def distance(value: float | None) -> str:
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
-def distance_interval(estimate: Estimate) -> str:
-    """An interval of distances: ``0.18–0.31``; an open end is infinite, an unknown one empty."""
-    if estimate.low is None:
-        return ""
-    return f"{distance(estimate.low)}–{'∞' if estimate.high is None else distance(estimate.high)}"
-
-
 def mean_and_error(row: Row) -> str:
     """The mean distortion with its standard error: ``0.254 ± 0.031``."""
     if row.mean.value is None or row.standard_error is None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from foolart.evaluation.optimality import area, envelope, global_optimality, local_optimality
+from foolart.evaluation.optimality import envelope, global_optimality, local_optimality
 from foolart.evaluation.statistics import Estimate
 
 IMAGES = np.arange(6)
@@ -19,13 +19,6 @@ def brute_force_area(distances, e0, rho_images=0):
     grid = (np.arange(200_000) + 0.5) / 200_000 * e0
     robust = (np.asarray(distances)[:, None] > grid).sum(axis=0) / (len(distances) + rho_images)
     return robust.mean() * e0
-
-
-@pytest.mark.parametrize("name", SAMPLES)
-@pytest.mark.parametrize("e0", [0.7, 2.5, 9.0])
-def test_the_area_is_the_integral_of_robust_accuracy(name, e0):
-    distances = SAMPLES[name][1]
-    assert area(distances, e0) == pytest.approx(brute_force_area(distances, e0), abs=1e-4)
 
 
 @pytest.mark.parametrize("misclassified", [0, 3])

@@ -14,8 +14,7 @@ import foolbox
 
 from foolart.evaluation import baselines
 from foolart.evaluation.attack_names import BUILT_IN, GRADIENT_FREE, MENDED, OURS, WHOLE_BATCH
-from foolart.evaluation.models import import_object
-from foolart.evaluation.specs import Spec, nearest
+from foolart.evaluation.specs import Spec, import_object, nearest
 
 # Parameters of an attack's specification that are not its constructor's.
 OWN = ("epsilon", "search", "repeats", "quantized", "alone")

@@ -11,9 +11,8 @@ import numpy as np
 
 from foolart.evaluation import hubs
 from foolart.evaluation.files import Files, Picture, folder
-from foolart.evaluation.models import import_object
 from foolart.evaluation.sources import Arrays, Images, Labels, Npz
-from foolart.evaluation.specs import Spec, nearest
+from foolart.evaluation.specs import Spec, import_object, nearest
 
 FOOLBOX = ("imagenet", "cifar10", "cifar100", "mnist", "fashionMNIST")
 

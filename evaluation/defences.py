@@ -13,8 +13,8 @@ from torch import nn
 
 from foolart.adapters.foolbox.defended_model import defend, network_of
 from foolart.evaluation.adaptive import judged
-from foolart.evaluation.models import LoadedModel, import_object, state_digest
-from foolart.evaluation.specs import Spec, nearest
+from foolart.evaluation.models import LoadedModel, state_digest
+from foolart.evaluation.specs import Spec, import_object, nearest
 
 Layers = Mapping[str, nn.Module]
 """Defences by the name of the layer whose output they work on; ``input`` for the input."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import foolbox
 import numpy as np
 import torch
 
-from foolart.evaluation.specs import Spec, nearest
+from foolart.evaluation.specs import Spec, import_object, nearest
 
 DEFAULT_MODEL = "efficientnet-lite0"
 PREPROCESSING = ("mean", "std", "bounds", "channels")
@@ -170,27 +169,6 @@ def _builder(name: str) -> Callable[..., Any]:
         factory: Callable[..., Any] = import_object(name, "model")
         return factory
     raise nearest("model", name, [*NAMED, *FAMILIES], "See `foolart list models`.")
-
-
-def import_object(name: str, kind: str) -> Any:
-    """The object behind ``package.module:name``; the working directory counts as a package path.
-
-    Raises:
-        ValueError: If there is no such module or no such name in it.
-    """
-    module_name, _, attribute = name.partition(":")
-    if "" not in sys.path:
-        sys.path.append("")
-    try:
-        found = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ValueError(
-            f"{kind} {name!r}: cannot import {module_name!r} ({error}): install it, or run from "
-            "the folder that holds it"
-        ) from error
-    if not hasattr(found, attribute):
-        raise nearest(f"name in {module_name!r}:", attribute, dir(found))
-    return getattr(found, attribute)
 
 
 def _need(package: str, name: str, install: str) -> Any:

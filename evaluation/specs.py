@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import difflib
+import importlib
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,3 +154,24 @@ def _show(value: Any) -> str:
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w.]*", value):
         return value
     return repr(value)
+
+
+def import_object(name: str, kind: str) -> Any:
+    """The object behind ``package.module:name``; the working directory counts as a package path.
+
+    Raises:
+        ValueError: If there is no such module or no such name in it.
+    """
+    module_name, _, attribute = name.partition(":")
+    if "" not in sys.path:
+        sys.path.append("")
+    try:
+        found = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(
+            f"{kind} {name!r}: cannot import {module_name!r} ({error}): install it, or run from "
+            "the folder that holds it"
+        ) from error
+    if not hasattr(found, attribute):
+        raise nearest(f"name in {module_name!r}:", attribute, dir(found))
+    return getattr(found, attribute)

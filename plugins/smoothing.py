@@ -17,9 +17,10 @@ import numpy as np
 
 from foolart.plugins.chebyshev import RedBlackChebyshev
 from foolart.plugins.conjugate_gradient import TruncatedConjugateGradient
-from foolart.plugins.dissection import Tiling, factorize
+from foolart.plugins.dissection import factorize
 from foolart.plugins.pixel_graph import KERNELS, PixelGraph
 from foolart.plugins.sweeps import Sweeps
+from foolart.plugins.tiling import Tiling
 
 Solver = Callable[[ep.Tensor], ep.Tensor]
 

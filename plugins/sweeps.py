@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import eagerpy as ep
 
-from foolart.plugins.dissection import Factor, Front, Tiling
+from foolart.plugins.dissection import Factor, Front
 from foolart.plugins.pixel_graph import like
 from foolart.plugins.precision import exact_products
+from foolart.plugins.tiling import Tiling
 
 
 class Ring(NamedTuple):

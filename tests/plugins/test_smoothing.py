@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import splu
 
 from foolart.plugins import dissection
-from foolart.plugins.dissection import Tiling
 from foolart.plugins.pixel_graph import PixelGraph
 from foolart.plugins.smoothing import GuidedSmoothing
+from foolart.plugins.tiling import Tiling
 
 torch = pytest.importorskip("torch")
 

@@ -2,7 +2,7 @@
 
 python benchmarks/bench_harness.py overhead [--attack "ddn(steps=20)"] [--images 10] [--repeats 5]
 python benchmarks/bench_harness.py resume [--units 10000]
-python benchmarks/bench_harness.py workers [--images 800] [--repeats 3]
+python benchmarks/bench_harness.py workers [--images 120] [--repeats 3]
 python benchmarks/bench_harness.py memory
 
 overhead: seconds of CPU and of the wall clock for an attack on EfficientNet-Lite0, called by itself
@@ -209,12 +209,12 @@ def main() -> None:
     )
     parser.add_argument("what", choices=["overhead", "resume", "workers", "memory"])
     parser.add_argument("--attack", default="ddn(steps=20)")
-    parser.add_argument("--images", type=int, help="10 for overhead, 800 for workers")
+    parser.add_argument("--images", type=int, help="10 for overhead, 120 for workers")
     parser.add_argument("--units", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    options.images = options.images or {"workers": 800}.get(options.what, 10)
+    options.images = options.images or {"workers": 120}.get(options.what, 10)
     keep_memory()
     warnings.simplefilter("ignore")
     {"overhead": overhead, "resume": resume, "workers": workers, "memory": memory}[options.what](

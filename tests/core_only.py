@@ -27,7 +27,7 @@ def main() -> None:
             try:
                 getattr(package, name)
             except ImportError as error:
-                assert 'pip install "foolart[' in str(error), f"{name}: {error}"
+                assert 'pip install "foolart[' in str(error), f"{name}: {error}"  # noqa: PT017
                 refused.add(name)
     assert "PatchReplacement" in refused
     assert not refused & {"BoundaryProjectionAttack", "IntegerMinimumNormAttack", "Quantized"}
@@ -38,7 +38,7 @@ def main() -> None:
     try:
         attack(model, np.zeros((1, 4), np.float32), np.zeros(1, np.int64), epsilons=None)
     except ValueError as error:
-        assert "PyTorch, JAX or TensorFlow" in str(error)
+        assert "PyTorch, JAX or TensorFlow" in str(error)  # noqa: PT017
     else:
         raise AssertionError("expected NumPy's missing gradients to be refused")
     modules = [m.name for m in pkgutil.iter_modules(foolart.plugins.__path__)]

@@ -74,8 +74,8 @@ class Widened(torch.nn.Module):
         return self.model(x.float() / 255)
 
 
-# Foolbox's DDN depends on the scale of the bounds; its clipping to an epsilon squares lengths in the
-# dtype of the inputs, where 255 is the end.
+# Foolbox's DDN depends on the scale of the bounds; its clipping to an epsilon squares lengths in
+# the dtype of the inputs, where 255 is the end.
 @pytest.mark.parametrize("name", [name for name in ATTACKS if not name.startswith("quantised")])
 def test_inputs_of_half_precision(there, name):
     model, x, y = there

@@ -1,6 +1,6 @@
 """A sticker that makes a network see a toaster in several photographs (RP2), ready to be printed.
 
-python examples/stickers.py [--count 4] [--steps 60] [--out sticker]
+python examples/stickers.py [--count 2] [--steps 60] [--out sticker]
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ def main(count: int, steps: int, out: Path) -> None:
     fmodel = load_model("efficientnet-lite0").foolbox
     photographs, _ = fb.utils.samples(fmodel, dataset="imagenet", batchsize=count)
     mask = torch.zeros(224, 224)
-    mask[140:212, 140:212] = 1  # where the sticker is: no pixel elsewhere changes
+    mask[96:208, 96:208] = 1  # where the sticker is: no pixel elsewhere changes
     targets = fb.criteria.TargetedMisclassification(torch.full((count,), TOASTER))
 
     attack = RobustPhysicalPerturbationsAttack(
         steps=steps,
+        stepsize=0.05,
         lam=0.0,  # an opaque sticker need not be faint
         compose="replace",
         transformations=Transformations(brightness=0.2, rotation=5),
@@ -49,7 +50,7 @@ def main(count: int, steps: int, out: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=4)
+    parser.add_argument("--count", type=int, default=2)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--out", type=Path, default=Path("sticker"))
     arguments = parser.parse_args()

@@ -23,10 +23,8 @@ def on_config(config: Any) -> Any:
     docs = Path(config.docs_dir)
     named = set(_pages(config.nav))
     found = sorted(path.relative_to(docs).as_posix() for path in docs.rglob("*.md"))
-    studies = [page for page in found if page not in named]
-    if studies:
-        where = next(i for i, entry in enumerate(config.nav) if "Changelog" in entry)
-        config.nav.insert(where, {"Studies": studies})
+    studies = next(entry["Studies"] for entry in config.nav if "Studies" in entry)
+    studies.extend(page for page in found if page not in named)
     return config
 
 

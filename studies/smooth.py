@@ -3,7 +3,9 @@
 foolart evaluate --preset smooth --out FOLDER       (about an hour of CPU)
 foolart report FOLDER --perception                  (the MAD index and other scores)
 python studies/smooth.py FOLDER [--figure FILE.png]
-python studies/smooth.py --before-after             (what quantisation does to sC&W: 4 minutes)
+python studies/smooth.py --before-after             (what quantisation does to sC&W)
+
+python studies/smooth.py --flat mnist.npz lenet5.npz  (qPGD2 on flat images, at fixed epsilons)
 
 Every image is an 8-bit one that still fools the network, but for the first line of
 ``--before-after``, which is scored whether it does or not; distances are L2 on [0, 1]. Only
@@ -16,6 +18,7 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,11 +61,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--figure", type=Path, help="draw distance and appearance over the step")
     parser.add_argument("--before-after", action="store_true")
+    parser.add_argument("--flat", nargs=2, metavar=("DATA", "WEIGHTS"))
     arguments = parser.parse_args()
     if arguments.before_after:
         before_after()
+    if arguments.flat:
+        flat(*arguments.flat)
     if arguments.folder is None:
-        sys.exit(None if arguments.before_after else parser.format_usage())
+        sys.exit(None if arguments.before_after or arguments.flat else parser.format_usage())
     attacks = read(arguments.folder)
     print(table(attacks))
     print(pairs(attacks))
@@ -187,6 +193,7 @@ def sweep(attacks: dict[str, Scores], file: Path) -> None:
 
 def before_after() -> None:
     """What sC&W finds, rounded whether it still fools or not, and after two quantisers."""
+    import eagerpy as ep
     import foolbox
 
     from foolart.adapters.foolbox import Quantized, SmoothCarliniWagnerAttack
@@ -199,10 +206,22 @@ def before_after() -> None:
     right = model(images).argmax(dim=-1) == labels
     x, y = images[right], labels[right]
     attack = SmoothCarliniWagnerAttack.imagenet(binary_search_steps=5, steps=20, stepsize=0.01)
-    quantisers = {"Q_lambda": {}, "Q_lambda, weighted": {"weights": "visibility"}}
-    found = {"rounded": (attack(model, x, y, epsilons=None)[0] * 255).round() / 255} | {
-        name: Quantized(attack, **options)(model, x, y, epsilons=None)[0]
-        for name, options in quantisers.items()
+    raw, _, _ = attack(model, x, y, epsilons=None)
+
+    class Found(foolbox.attacks.base.MinimizationAttack):
+        """Hands out what the attack has found already."""
+
+        distance = foolbox.distances.l2
+
+        def run(self, model: Any, inputs: Any, criterion: Any, **kwargs: Any) -> Any:
+            return ep.astensor(raw)
+
+    found = {
+        "rounded": (raw * 255).round() / 255,
+        "Q_lambda": Quantized(Found())(model, x, y, epsilons=None)[0],
+        "Q_lambda, weighted": Quantized(Found(), weights="visibility")(model, x, y, epsilons=None)[
+            0
+        ],
     }
     print("| sC&W, step .01 | P | mean L2 | MAD | appearance |\n|---|---|---|---|---|")
     for name, adversarials in found.items():
@@ -214,6 +233,36 @@ def before_after() -> None:
             f"| {name} | {fooled.float().mean():.2f} | {distance:.3f} | {np.mean(score.score):.3f} "
             f"| {np.mean(score.appearance):.3f} |"
         )
+
+
+def flat(data: str, weights: str) -> None:
+    """The success of PGD2 and qPGD2 at fixed epsilons, on MNIST's flat images."""
+    import foolbox
+    import torch
+
+    from foolart.adapters.foolbox import SmoothL2ProjectedGradientDescentAttack
+    from foolart.evaluation.data import load_data
+    from foolart.evaluation.models import load_model
+    from foolart.evaluation.specs import Spec
+
+    name = f"studies.integer_attack:lenet5(weights={weights!r})"
+    model = load_model(Spec.of(name, "model")).foolbox
+    part = load_data(Spec.of(f"{data}(images='test_images', labels='test_labels')", "data"))
+    x = torch.from_numpy(np.array(part.images(0, 200))).float() / 255
+    y = torch.as_tensor(np.asarray(part.labels[:200])).long()
+    right = model(x).argmax(dim=-1) == y
+    plain = foolbox.attacks.L2ProjectedGradientDescentAttack(steps=40, random_start=False)
+    attacks = {"PGD2": plain} | {
+        f"qPGD2, alpha {alpha}": SmoothL2ProjectedGradientDescentAttack(steps=40, alpha=alpha)
+        for alpha in (0.95, 0.997)
+    }
+    epsilons = [1, 2, 3, 5, 8]
+    print("| success at epsilon | " + " | ".join(map(str, epsilons)) + " |")
+    print("|---" * 6 + "|")
+    for title, attack in attacks.items():
+        _, _, success = attack(model, x[right], y[right], epsilons=epsilons)
+        rates = success.float().mean(dim=1)
+        print(f"| {title} | " + " | ".join(f"{rate:.2f}" for rate in rates) + " |")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def test_included_files_are_examples_which_have_tests_of_their_own():
 
 def parsed(command):
     """The subcommand and the parameters of a command line, as typer reads it."""
-    words = shlex.split(command)[1:]
+    words = shlex.split(command, comments=True)[1:]
     group = typer.main.get_command(app)
     name, subcommand, rest = group.resolve_command(
         group.make_context("foolart", list(words)), words

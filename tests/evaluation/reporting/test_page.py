@@ -179,6 +179,7 @@ def test_the_charts_come_to_life_in_a_browser(contents, html, tmp_path):
     path.write_text(html.replace("</body>", probe), encoding="utf-8")
     shot = tmp_path / "report.png"
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    command += ["--no-first-run", "--disable-background-networking", "--disable-sync"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1280,2000"]
     dump = subprocess.run(
         [*command, "--virtual-time-budget=2000", "--dump-dom", path.as_uri()],

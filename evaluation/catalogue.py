@@ -157,6 +157,11 @@ def _attack_entry(name: str) -> Entry:
     if rest:
         return Entry(name, import_object(name, "attack"), "", family)
     known = attacks()
+    if name not in known and name in {**BUILT_IN, **MENDED}:
+        raise ValueError(
+            f"attack {name!r} is in newer releases of Foolbox than the installed "
+            f"{foolbox.__version__}: upgrade it, or leave the attack out"
+        )
     by_plain = {_plain(key): entry for key, entry in known.items()}
     by_plain |= {
         _plain(class_name): known[key]

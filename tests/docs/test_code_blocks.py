@@ -15,6 +15,7 @@ pytest.importorskip("tomli_w")
 import typer
 
 from foolart.evaluation import catalogue, defences
+from foolart.evaluation.attack_names import BUILT_IN, MENDED
 from foolart.evaluation.cli import app
 from foolart.evaluation.scenario import Scenario, tomllib
 
@@ -78,13 +79,14 @@ def test_commands_options_and_names_exist(command):
         )
         scenario = base.with_(**changes)
         for kind, known in (
-            ("attacks", catalogue.attacks()),
+            # Older releases of Foolbox have fewer attacks than the pages name.
+            ("attacks", {**BUILT_IN, **MENDED, **catalogue.attacks()}),
             ("defences", defences.defences()),
         ):
             for spec in getattr(scenario, kind):
                 assert ":" in spec.name or spec.name in known, spec
         for spec in scenario.attacks:
-            if ":" not in spec.name:
+            if spec.name in catalogue.attacks():
                 catalogue.build_attack(spec)
     if name == "list":
         assert given["kind"] in ("attacks", "defences", "models", "presets")

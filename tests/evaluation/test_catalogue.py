@@ -7,15 +7,13 @@ import types
 import foolbox
 import pytest
 
+from ..toolkits import needs_fmn
+
 torch = pytest.importorskip("torch")
 
 from foolart.evaluation import catalogue  # noqa: E402
 from foolart.evaluation.catalogue import Entry, attacks, build_attack  # noqa: E402
 from foolart.evaluation.specs import Spec  # noqa: E402
-
-fmn = pytest.mark.skipif(
-    not hasattr(foolbox.attacks, "L2FMNAttack"), reason="Foolbox has FMN since 3.3.2"
-)
 
 
 def build(what):
@@ -158,7 +156,7 @@ class _Never(torch.nn.Module):
         return torch.stack((z + 10, -z), dim=1)
 
 
-@fmn
+@needs_fmn
 def test_mended_fmn_projects_and_foolboxs_does_not(linear):
     true = linear.distances()
     ratios = {}
@@ -170,3 +168,9 @@ def test_mended_fmn_projects_and_foolboxs_does_not(linear):
         ratios[name] = ratio[success].max().item()
     assert ratios["fmn(steps=30)"] < 1.1
     assert ratios["foolbox:L2FMNAttack(steps=30)"] > 1.5
+
+
+def test_an_attack_of_a_newer_foolbox_is_not_mistaken_for_a_mistyped_one(monkeypatch):
+    monkeypatch.delattr(foolbox.attacks, "DDNAttack")
+    with pytest.raises(ValueError, match="'ddn' is in newer releases of Foolbox than"):
+        build("ddn")

@@ -138,7 +138,7 @@ def test_lists_name_what_scenarios_accept(capsys):
         names[kind] = [row["name"] for row in json.loads(capsys.readouterr().out)]
         assert run("list", kind) == 0
         assert names[kind][0].split(":")[0] in capsys.readouterr().out
-    assert {"boundary-projection", "ddn", "cw", "fmn"} <= set(names["attacks"])
+    assert {"boundary-projection", "ddn", "cw"} <= set(names["attacks"])
     assert names["presets"] == list(presets())
     assert "efficientnet-lite0" in names["models"]
 

@@ -112,19 +112,28 @@ def judge(
 
 
 def sticker_for(
-    network: nn.Module, x: torch.Tensor, mask: Any, *, target: int, **options: Any
+    network: nn.Module,
+    x: torch.Tensor,
+    mask: Any,
+    *,
+    label: int,
+    target: int | None = None,
+    **options: Any,
 ) -> Sticker:
-    """An RP2 sticker that makes a network see the target on photographs in [0, 1].
+    """An RP2 sticker that makes a network see another class on photographs in [0, 1].
 
     Args:
         network: In evaluation mode.
-        x: Photographs ``(N, C, H, W)``.
+        x: Photographs ``(N, C, H, W)``, all of one class.
         mask: Where the sticker may be.
-        target: The class to be seen.
+        label: Their class.
+        target: The class to be seen; None for any other than ``label``.
         options: Of :class:`RobustPhysicalPerturbationsAttack`.
     """
     model = foolbox.PyTorchModel(network, bounds=(0, 1), device=str(x.device))
-    goal = foolbox.criteria.TargetedMisclassification(torch.full((len(x),), target).to(x.device))
+    classes = torch.full((len(x),), label if target is None else target, device=x.device)
+    criterion = "Misclassification" if target is None else "TargetedMisclassification"
+    goal = getattr(foolbox.criteria, criterion)(classes)
     return RobustPhysicalPerturbationsAttack(**options).sticker(model, x, goal, mask=mask)
 
 
@@ -139,10 +148,16 @@ def transfer(
 
 
 def white_box(
-    network: nn.Module, x: torch.Tensor, mask: Any, *, label: int, target: int, **options: Any
+    network: nn.Module,
+    x: torch.Tensor,
+    mask: Any,
+    *,
+    label: int,
+    target: int | None = None,
+    **options: Any,
 ) -> Verdict:
     """A cell of table 2: a sticker made for the network that it is put before."""
-    sticker = sticker_for(network, x, mask, target=target, **options)
+    sticker = sticker_for(network, x, mask, label=label, target=target, **options)
     return judge(network, x, sticker(x), label=label, target=target)
 
 

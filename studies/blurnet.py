@@ -115,7 +115,7 @@ def lisa_sticker(signs: Signs, mask: str, lam: float, out: Path) -> Sticker:
     """The sticker for all photographs under a mask, made now or before."""
     path = out / "stickers" / f"{mask}-{lam:g}.safetensors"
     if not path.is_file():
-        made = sticker_for(signs.network, signs.x, signs.masks[mask], target=SPEED_LIMIT, lam=lam)
+        made = sticker_for(signs.network, signs.x, signs.masks[mask], lam=lam, **GOAL)
         save_sticker(made, path)
     return load_sticker(path)
 
@@ -161,9 +161,7 @@ def aware(rows: Rows, signs: Signs, out: Path) -> None:
     networks, mask = filtered(signs.network, ("conv1",), (3, 5, 7)), signs.masks["rectangles"]
 
     def low() -> dict[str, Any]:
-        sticker = sticker_for(
-            signs.network, signs.x, mask, target=SPEED_LIMIT, lam=0.002, low_frequencies=8
-        )
+        sticker = sticker_for(signs.network, signs.x, mask, lam=0.002, low_frequencies=8, **GOAL)
         found = transfer(networks, signs.x, sticker, **GOAL)
         return {name: asdict(verdict) for name, verdict in found.items()}
 
@@ -172,6 +170,12 @@ def aware(rows: Rows, signs: Signs, out: Path) -> None:
         rows.once(
             f"made for | {name}",
             lambda network=network: asdict(white_box(network, signs.x, mask, lam=0.002, **GOAL)),
+        )
+        rows.once(
+            f"untargeted | {name}",
+            lambda network=network: asdict(
+                white_box(network, signs.x, mask, lam=0.002, label=STOP)
+            ),
         )
 
 
@@ -211,9 +215,7 @@ def printed(rows: Rows, signs: Signs, out: Path) -> None:
             outside = []
             for number, (made, held) in enumerate((halves, halves[::-1])):
                 x, others, large = signs.x[made], signs.x[held], signs.large[held]
-                sticker = sticker_for(
-                    signs.network, x, mask, target=SPEED_LIMIT, lam=0.0, compose="replace"
-                )
+                sticker = sticker_for(signs.network, x, mask, lam=0.0, compose="replace", **GOAL)
                 path = out / f"sticker-{name}-{number}.png"
                 save_sticker(sticker, path)
                 loaded = load_sticker(path)

@@ -104,12 +104,16 @@ def aware_table(rows: dict[str, Row]) -> str:
     known, low = rows.get("transfer | rectangles", {}), rows.get("low frequencies", {})
     found = []
     for key, row in rows.items():
-        name = key.removeprefix("made for | ")
+        name = key.removeprefix("untargeted | ")
         if name != key and name in known and name in low:
-            cells = [known[name]["changed"], low[name]["changed"], row["changed"], row["reached"]]
-            found.append([name, *map(share, cells), dissimilarity(row)])
+            made = rows[f"made for | {name}"]
+            cells = [known[name]["changed"], low[name]["changed"], made["changed"], made["reached"]]
+            cells += [row["changed"], row["kept"]]
+            found.append([name, *map(share, cells), dissimilarity(made), dissimilarity(row)])
     head = ["network", "changed, transfer", "changed, transfer of low frequencies"]
-    head += ["changed, made for it", "reached, made for it", "dissimilarity, made for it"]
+    head += ["changed, made for it", "reached, made for it"]
+    head += ["changed, untargeted", "still correct, untargeted"]
+    head += ["dissimilarity, made for it", "dissimilarity, untargeted"]
     return table("Stickers that know of the filter, mask: rectangles, lambda .002", head, found)
 
 
@@ -126,13 +130,13 @@ def white_box_table(rows: dict[str, Row], setting: dict[str, Any]) -> str:
         line += [over(stickers, "changed", setting), worst(stickers, "changed")]
         line += [over(stickers, "reached", setting), worst(stickers, "reached")]
         line += [f"{mean(row['dissimilarity'] for row in stickers):.3f}"]
-        for attack in (" | low frequencies", " | regulariser", " | PGD 8/255"):
+        for attack in (" | untargeted", " | low frequencies", " | regulariser", " | PGD 8/255"):
             line.append(over(select(rows, name, attack), "changed", setting))
         line.append(", ".join(f"{row['distance']:.2f}" for row in select(rows, name, " | DDN")))
         found.append(line)
     head = ["network", "test accuracy (seeds)", "stop signs", "changed, mean", "worst"]
     head += ["reached, mean", "worst", "dissimilarity"]
-    head += ["low frequencies", "regulariser-aware", "PGD 8/255", "DDN, median L2"]
+    head += ["untargeted", "low frequencies", "regulariser-aware", "PGD 8/255", "DDN, median L2"]
     text = f"Table 2, white-box, {setting['images']} stop signs, seeds {setting['seeds']}, "
     text += f"targets {setting['targets']}, lambdas {setting['lams']}, {setting['steps']} steps"
     return table(text, head, found)

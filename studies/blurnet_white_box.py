@@ -153,6 +153,7 @@ def attack_all(
     for target in setting.targets:
         for lam in setting.lams:
             sticker(f"RP2 | target {target} | lambda {lam:g}", target=target, lam=lam)
+    sticker("untargeted", lam=0.002)
     sticker("low frequencies", low_frequencies=8, **first)
     if penalty in ON_MAPS:
         sticker("regulariser", extra_loss=regulariser(network, layer, penalty, alpha), **first)

@@ -65,13 +65,19 @@ def test_transferred_and_white_box_stickers():
     assert list(networks) == ["baseline", "input 3x3", "conv 3x3"]
     assert not any(module.training for net in networks.values() for module in net.modules())
     x, options = photographs(), {"steps": 30, "batch_size": 2}
-    sticker = sticker_for(Means().eval(), x, None, target=1, **options)
+    sticker = sticker_for(Means().eval(), x, None, label=0, target=1, **options)
     found = transfer(networks, x, sticker, label=0, target=1)
     assert list(found) == list(networks)
     assert found["baseline"].reached.value == 1.0
     # One linear layer without bias: blurring its input or its output is the same.
     assert found["input 3x3"].confidence == pytest.approx(found["conv 3x3"].confidence, rel=1e-5)
     assert white_box(Means().eval(), x, None, label=0, target=1, **options) == found["baseline"]
+
+
+def test_a_sticker_without_a_target_takes_any_other_class():
+    verdict = white_box(Means().eval(), photographs(), None, label=0, steps=30)
+    assert verdict.reached == verdict.changed
+    assert (verdict.changed.value, verdict.kept.value) == (1.0, 0.0)
 
 
 def test_unmasked_attacks_are_judged_too():

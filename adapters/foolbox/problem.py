@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -116,8 +115,7 @@ class CheckedMinimizationAttack(MinimizationAttack):
         self, model: Model, inputs: T, criterion: Any, *, epsilons: Any, **kwargs: Any
     ):
         """Run the attack as Foolbox does, after clear checks."""
-        with checked_call(model, inputs, criterion, epsilons) as judged:
-            return judged(super().__call__(model, inputs, criterion, epsilons=epsilons, **kwargs))
+        return checked_call(super().__call__, model, inputs, criterion, epsilons, kwargs)
 
 
 class CheckedFixedEpsilonAttack(FixedEpsilonAttack):
@@ -127,47 +125,40 @@ class CheckedFixedEpsilonAttack(FixedEpsilonAttack):
         self, model: Model, inputs: T, criterion: Any, *, epsilons: Any, **kwargs: Any
     ):
         """Run the attack as Foolbox does, after clear checks."""
-        with checked_call(model, inputs, criterion, epsilons) as judged:
-            return judged(super().__call__(model, inputs, criterion, epsilons=epsilons, **kwargs))
+        return checked_call(super().__call__, model, inputs, criterion, epsilons, kwargs)
 
 
-@contextmanager
 def checked_call(
-    model: Model, inputs: Any, criterion: Any, epsilons: Any
-) -> Iterator[Callable[[Any], Any]]:
+    call: Callable[..., Any],
+    model: Model,
+    inputs: Any,
+    criterion: Any,
+    epsilons: Any,
+    kwargs: dict[str, Any],
+) -> Any:
     """Check a call before it starts, explain how it fails, and doubt what it should not return.
 
-    Yields:
-        A function that passes the call's result on.
-
-    Raises:
-        ValueError: Naming the argument, what was given, and what is accepted.
-    """
-    check_call(model, inputs, criterion, epsilons)
-
-    def judged(result: Any) -> Any:
-        _, clipped, success = result
-        if isinstance(clipped, list):
-            clipped, success = clipped[-1], success[-1]
-        doubt(inputs, clipped, success)
-        return result
-
-    with explained(model, inputs):
-        yield judged
-
-
-def check_call(model: Model, inputs: Any, criterion: Any, epsilons: Any) -> None:
-    """Check everything that can be checked before an attack starts.
+    Args:
+        call: What runs the attack, as ``call(model, inputs, criterion, epsilons=..., **kwargs)``.
+        model: The Foolbox model.
+        inputs: The originals ``(N, ...)``; the attack sees them detached.
+        criterion: Labels or a Foolbox criterion.
+        epsilons: A number, None, or an iterable of these.
+        kwargs: Passed on.
 
     Raises:
         ValueError: Naming the argument, what was given, and what is accepted.
     """
     check_kinds(model, inputs, criterion)
-    x = ep.astensor(inputs)
-    Problem.of(model, x, criterion)
-    for epsilon in epsilons if isinstance(epsilons, Iterable) else [epsilons]:
-        if epsilon is not None and not (float(epsilon) >= 0 and math.isfinite(epsilon)):
-            raise ValueError(f"expected epsilons to be finite and >= 0, or None, got {epsilon!r}")
+    inputs, epsilons = _detached(inputs), _numbers(epsilons)
+    Problem.of(model, ep.astensor(inputs), criterion)
+    with explained(model, inputs):
+        result = call(model, inputs, criterion, epsilons=epsilons, **kwargs)
+    _, clipped, success = result
+    if isinstance(clipped, list):
+        clipped, success = clipped[-1], success[-1]
+    doubt(inputs, clipped, success)
+    return result
 
 
 def criterion_of(classes: ep.Tensor, targeted: bool) -> Criterion:
@@ -203,7 +194,7 @@ def check_inputs(model: Model, x: ep.Tensor) -> None:
 
 
 def check_classes(name: str, classes: ep.Tensor, x: ep.Tensor) -> None:
-    """Refuse labels of a wrong framework, dtype or shape.
+    """Refuse labels of a wrong framework, device, dtype or shape.
 
     Raises:
         ValueError: Naming the argument, what was given, and what is accepted.
@@ -212,6 +203,12 @@ def check_classes(name: str, classes: ep.Tensor, x: ep.Tensor) -> None:
         raise ValueError(
             f"expected {name} of the framework of the inputs, {type(x).__name__}, got "
             f"{type(classes).__name__}: on PyTorch, torch.from_numpy({name}) makes them"
+        )
+    here, there = (getattr(tensor.raw, "device", None) for tensor in (x, classes))
+    if isinstance(x, ep.PyTorchTensor) and here != there:
+        raise ValueError(
+            f"expected {name} on the device of the inputs, {here}, got {there}: "
+            f"{name}.to(images.device) moves them"
         )
     if classes.shape != (len(x),):
         raise ValueError(
@@ -242,6 +239,31 @@ def check_outputs(outputs: ep.Tensor, x: ep.Tensor) -> None:
             "expected the model to return scores of at least two classes, got a single one: "
             "a binary model with one logit z needs an output layer that returns (-z, z)"
         )
+
+
+def _detached(inputs: T) -> T:
+    # Else every iterate would hang on to the graph of the one before it, and some steps fail.
+    x, restore_type = ep.astensor_(inputs)
+    if not isinstance(x, ep.PyTorchTensor):
+        return inputs
+    return restore_type(ep.astensor(x.raw.detach()))
+
+
+def _numbers(epsilons: Any) -> Any:
+    # Floats and None, or a list of them, since Foolbox goes through it more than once.
+    several = isinstance(epsilons, Iterable) and getattr(epsilons, "ndim", 1) > 0
+    found = []
+    for epsilon in list(epsilons) if several else [epsilons]:
+        try:
+            number = None if epsilon is None else float(epsilon)
+        except (TypeError, ValueError):
+            number = math.nan
+        if number is not None and not (number >= 0 and math.isfinite(number)):
+            raise ValueError(f"expected epsilons to be finite and >= 0, or None, got {epsilon!r}")
+        found.append(number)
+    if not found:
+        raise ValueError(f"expected at least one epsilon, or None, got {epsilons!r}")
+    return found if several else found[0]
 
 
 def _int64(classes: ep.Tensor) -> ep.Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import eagerpy as ep
@@ -130,15 +129,16 @@ class Quantized(AttackWithDistance):
         self, model: Model, inputs: T, criterion: Any, *, epsilons: Any, **kwargs: Any
     ):
         """Run the wrapped attack and quantise its results; see :class:`foolbox.attacks.Attack`."""
-        with checked_call(model, inputs, criterion, epsilons) as judged:
-            return judged(self._call(model, inputs, criterion, epsilons, kwargs))
+        return checked_call(self._call, model, inputs, criterion, epsilons, kwargs)
 
-    def _call(self, model: Model, inputs: Any, criterion: Any, epsilons: Any, kwargs: Any) -> Any:
+    def _call(
+        self, model: Model, inputs: Any, criterion: Any, *, epsilons: Any, **kwargs: Any
+    ) -> Any:
         x, restore_type = ep.astensor_(inputs)
         problem = Problem.of(model, x, criterion)
         box = problem.box(self.levels)
-        several = isinstance(epsilons, Iterable)
-        epsilons = list(epsilons) if several else [epsilons]
+        several = isinstance(epsilons, list)
+        epsilons = epsilons if several else [epsilons]
         del inputs, criterion
 
         xps, xpcs, _ = self.attack(

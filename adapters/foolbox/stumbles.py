@@ -5,10 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Any
 
 import eagerpy as ep
+from foolbox.criteria import Criterion
 from foolbox.models import Model, PyTorchModel
+from foolbox.models.base import ModelWithPreprocessing
 
 CHANNELS = (1, 3, 4)
 # Fewer images may all be misclassified by a good model.
@@ -26,16 +29,30 @@ def check_kinds(model: Any, inputs: Any, criterion: Any) -> None:
             f"expected a Foolbox model, got {type(model).__name__}: wrap the network, as in "
             "foolbox.PyTorchModel(network.eval(), bounds=(0, 1))"
         )
-    if isinstance(criterion, (list, tuple)):
+    if not isinstance(criterion, Criterion) and not is_tensor(criterion):
         raise ValueError(
-            f"expected labels as a tensor of the framework of the inputs, got a "
-            f"{type(criterion).__name__}: torch.tensor(labels) makes one"
+            "expected labels as a tensor of the framework of the inputs, or a Foolbox criterion, "
+            f"got {type(criterion).__name__}: torch.tensor(labels) makes one of a list"
+        )
+    if not is_tensor(inputs):
+        raise ValueError(
+            "expected inputs as a tensor (N, ...) of the model's framework, got "
+            f"{type(inputs).__name__}: torch.stack(images) makes one of a list of tensors"
         )
     if isinstance(model, PyTorchModel) and isinstance(ep.astensor(inputs), ep.NumPyTensor):
         raise ValueError(
             "expected inputs as PyTorch tensors, as the model's are, got a NumPy array: "
             "torch.from_numpy(images) makes one of it"
         )
+
+
+def is_tensor(x: Any) -> bool:
+    """Whether something is a native or an eagerpy tensor of any framework, NumPy included."""
+    try:
+        ep.astensor(x)
+    except ValueError:
+        return False
+    return True
 
 
 def single(x: ep.Tensor) -> str:
@@ -69,13 +86,28 @@ def integers(classes: ep.Tensor, x: ep.Tensor) -> str:
 
 @contextmanager
 def explained(model: Any, inputs: Any) -> Iterator[None]:
-    """Tell what is probably wrong with inputs that PyTorch cannot compute with.
+    """Tell what is probably wrong with a network, inputs or epsilons that an attack fails with.
 
     Raises:
-        ValueError: With the reason, from PyTorch's own error.
+        ValueError: With the reason, from the error of PyTorch, eagerpy or Foolbox.
     """
     try:
         yield
+    except NotImplementedError as error:
+        if "None in epsilons" not in str(error):
+            raise
+        raise ValueError(
+            "expected epsilons to be numbers, as this attack looks within a given distance, got "
+            "None: foolart.adapters.foolbox.MinimalEpsilon(attack) finds the smallest"
+        ) from error
+    except ValueError as error:
+        if not _is_of_outputs(error):
+            raise
+        raise ValueError(
+            f"expected the model to return one tensor of scores (N, C), got another type ({error})"
+            ": wrap the network in one whose forward returns the scores only, such as "
+            "network(x)[0], network(x).logits or network(x)['logits']"
+        ) from error
     except IndexError as error:
         if "out of bounds" not in str(error):
             raise
@@ -102,6 +134,12 @@ def doubt(inputs: Any, clipped: Any, success: Any) -> None:
         "class, or beginning at 1)?",
         stacklevel=4,
     )
+
+
+def _is_of_outputs(error: ValueError) -> bool:
+    """Whether what eagerpy does not know is what the network returned, not another argument."""
+    calls = [frame.f_code for frame, _ in walk_tb(error.__traceback__)][-2:]
+    return "Unknown type" in str(error) and ModelWithPreprocessing.__call__.__code__ in calls
 
 
 def _axes(x: ep.Tensor) -> str:

@@ -7,7 +7,11 @@ import foolbox
 import pytest
 import torch
 
-from foolart.adapters.foolbox import BoundaryProjectionAttack, Quantized
+from foolart.adapters.foolbox import (
+    BoundaryProjectionAttack,
+    Quantized,
+    SmoothL2ProjectedGradientDescentAttack,
+)
 
 ATTACKS = {
     "own": lambda: BoundaryProjectionAttack(steps=2),
@@ -108,3 +112,74 @@ def test_a_normalisation_along_the_wrong_axis_is_explained(attack, axis):
 def test_inputs_of_another_precision_than_the_networks_are_explained(attack, digits):
     images = digits.images.double()
     refused(attack, digits.model(), images, digits.labels, "the inputs' dtype, torch.float64?")
+
+
+class Returning(torch.nn.Module):
+    """A network whose forward returns its scores in something."""
+
+    def __init__(self, network, pack):
+        super().__init__()
+        self.network, self.pack = network, pack
+
+    def forward(self, x):
+        return self.pack(self.network(x))
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [lambda z: (z, z), lambda z: [z], lambda z: {"logits": z}, lambda z: None],
+    ids=["tuple", "list", "dict", "nothing"],
+)
+def test_a_network_that_returns_no_tensor_is_to_be_wrapped(attack, digits, pack):
+    network = Returning(digits.net, pack).eval()
+    model = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
+    words = "expected the model to return one tensor of scores (N, C), got another type (Unknown"
+    refused(attack, model, digits.images, digits.labels, words)
+
+
+def test_what_is_no_tensor_is_named(attack, digits):
+    model, x, y = digits.model(), digits.images, digits.labels
+    refused(attack, model, list(x), y, "expected inputs as a tensor (N, ...)")
+    refused(attack, model, x, None, "expected labels as a tensor of the framework of the inputs")
+
+
+def test_epsilons_may_be_anything_to_go_through(attack, digits):
+    model, x, y = digits.model(), digits.images[:3], digits.labels[:3]
+    wanted = attack(model, x, y, epsilons=[0.5, 2.0])
+    for epsilons in ((0.5, 2.0), iter([0.5, 2.0]), torch.tensor([0.5, 2.0])):
+        _, clipped, success = attack(model, x, y, epsilons=epsilons)
+        assert torch.equal(torch.stack(clipped), torch.stack(wanted[1]))
+        assert torch.equal(success, wanted[2])
+    single = attack(model, x, y, epsilons=torch.tensor(2.0))
+    assert torch.equal(single[1], wanted[1][1])
+
+
+@pytest.mark.parametrize("epsilons", [[], -1.0, [0.5, float("nan")], "large"])
+def test_epsilons_that_are_no_distances_are_refused(attack, digits, epsilons):
+    with pytest.raises(ValueError, match="epsilon"):
+        attack(digits.model(), digits.images, digits.labels, epsilons=epsilons)
+
+
+def test_an_attack_within_a_distance_is_told_how_to_find_the_smallest(digits):
+    for attack in (
+        SmoothL2ProjectedGradientDescentAttack(steps=1),
+        Quantized(foolbox.attacks.L2FastGradientAttack()),
+        Quantized(foolbox.attacks.L2FastGradientAttack().repeat(2)),
+    ):
+        refused(attack, digits.model(), digits.images, digits.labels, "MinimalEpsilon(attack)")
+
+
+def test_inputs_that_require_a_gradient_are_attacked_like_others(attack, digits):
+    model, y = digits.model(), digits.labels[:3]
+    x = digits.images[:3].clone().requires_grad_()
+    _, found, _ = attack(model, x, y, epsilons=None)
+    _, wanted, _ = attack(model, x.detach(), y, epsilons=None)
+    assert torch.equal(found, wanted)
+    assert not found.requires_grad
+    assert x.requires_grad
+    assert x.grad is None
+
+
+def test_labels_on_another_device_are_refused(attack, digits):
+    elsewhere = digits.labels.to("meta")
+    refused(attack, digits.model(), digits.images, elsewhere, "labels on the device of the inputs")

@@ -31,7 +31,7 @@ NO_SUITE = ("lint", "type", "core", "docs", "bench", "demo")
 
 def row(name: str, environment: dict[str, Any]) -> str | None:
     """A line of the table; None for environments that are about other things than releases."""
-    if name in NO_SUITE or "test" not in environment:
+    if name in NO_SUITE or not environment.get("test"):
         return None
     found = dict(
         re.split(r"==| @ ", package.strip(), maxsplit=1)

@@ -31,7 +31,8 @@ NO_SUITE = ("lint", "type", "core", "docs", "bench", "demo")
 
 def row(name: str, environment: dict[str, Any]) -> str | None:
     """A line of the table; None for environments that are about other things than releases."""
-    if name in NO_SUITE or not environment.get("test"):
+    # ".pkg" builds the wheel.
+    if name in NO_SUITE or name.startswith(".") or "test" not in environment:
         return None
     found = dict(
         re.split(r"==| @ ", package.strip(), maxsplit=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from foolart.evaluation.files import Files, Picture, folder
 from foolart.evaluation.sources import Arrays, Images, Labels, Npz
 from foolart.evaluation.specs import Spec, import_object, nearest
 
+ROWS = 64  # Images in memory while they are hashed.
 FOOLBOX = ("imagenet", "cifar10", "cifar100", "mnist", "fashionMNIST")
 
 
@@ -61,6 +63,19 @@ class Part:
     def images(self, start: int, stop: int) -> Images:
         """The images of some rows of this part, ``(stop - start, C, H, W)``."""
         return self._data.images(self.start + start, self.start + stop)
+
+    @functools.cached_property
+    def hashes(self) -> list[str]:
+        """What :func:`image_hash` gives for each image; reads all of them once."""
+        return [
+            image_hash(image, label)
+            for start in range(0, len(self), ROWS)
+            for image, label in zip(
+                self.images(start, min(start + ROWS, len(self))),
+                self.labels[start : start + ROWS].tolist(),
+                strict=True,
+            )
+        ]
 
 
 def load_data(what: Spec | str) -> Part:

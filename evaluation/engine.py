@@ -16,9 +16,10 @@ from foolart.evaluation.compute import Bench
 from foolart.evaluation.data import load_data
 from foolart.evaluation.environment import environment
 from foolart.evaluation.plan import Plan, Unit, code_version
-from foolart.evaluation.planning import loader, make_plan
+from foolart.evaluation.planning import changed, loader, make_plan
 from foolart.evaluation.results import PLAN, Results
 from foolart.evaluation.scenario import KINDS, Scenario
+from foolart.evaluation.specs import Absent
 from foolart.evaluation.store import Damaged, Store
 
 Progress = Callable[[int, int, str], None]
@@ -44,7 +45,8 @@ def evaluate(
 
     Raises:
         ValueError: For anything wrong with the scenario, before anything is computed; and for a
-            folder of another scenario, which is left as it is.
+            folder of another scenario, or of other models, data or attacks of the same names,
+            which is left as it is.
         KeyboardInterrupt: If interrupted; call again, or :func:`resume`, to go on.
         OSError: If the results cannot be written.
     """
@@ -53,10 +55,24 @@ def evaluate(
     store = Store(folder)
     existing = _existing(store)
     scenario = _settled(scenario, existing)
-    plan = _plan(store, scenario, progress or _silent)
+    tell = progress or _silent
+    stored = _stored(store)
+    if stored is None:
+        tell(0, 0, "checking models, data and attacks")
+    plan = stored or make_plan(scenario)
+    done = finished(store, plan)
+    pending = done != {unit.name for unit in plan.units}
+    if pending:
+        _objects(scenario)
+    if stored is not None and (pending or _given(scenario)):
+        _unchanged(scenario, plan)
+    # First of all: a folder without it is no results folder, and not touched again.
     if existing != scenario:
         store.write_text("scenario.toml", scenario.to_toml())
-    _compute(store, scenario, plan, progress or _silent)
+    if stored is None:
+        store.write_json("environment.json", environment(scenario))
+        store.write_json(PLAN, plan.as_json())
+    _compute(store, scenario, plan, done, tell)
     results = Results.load(folder, scenario)
     results.write()
     if report:
@@ -128,28 +144,38 @@ def _settled(scenario: Scenario, existing: Scenario | None) -> Scenario:
     return scenario
 
 
-def _plan(store: Store, scenario: Scenario, progress: Progress) -> Plan:
-    """The plan that the folder holds, if this code made it, else a new one."""
+def _stored(store: Store) -> Plan | None:
+    """The plan that the folder holds, if this code made it."""
     try:
         plan = Plan.from_json(store.read_json(PLAN))
-        if plan.code == code_version():
-            return plan
     except (OSError, Damaged, KeyError, TypeError):
-        pass
-    progress(0, 0, "checking models, data and attacks")
-    plan = make_plan(scenario)
-    store.write_json("environment.json", environment(scenario))
-    store.write_json(PLAN, plan.as_json())
-    return plan
+        return None
+    return plan if plan.code == code_version() else None
 
 
-def _compute(store: Store, scenario: Scenario, plan: Plan, progress: Progress) -> None:
+def _given(scenario: Scenario) -> bool:
+    """Whether there are Python objects, and this process has them all."""
+    values = [spec.value for kind in KINDS for spec in getattr(scenario, kind)]
+    return any(v is not None for v in values) and not any(isinstance(v, Absent) for v in values)
+
+
+def _unchanged(scenario: Scenario, plan: Plan) -> None:
+    """Refuse models, data and attacks that are others than those of the folder's results."""
+    names = changed(scenario, plan)
+    if names:
+        raise ValueError(
+            f"the results folder holds results of other content under the same name: "
+            f"{', '.join(names)}: choose another folder with --out, or bring back what was there. "
+            "Nothing was changed"
+        )
+
+
+def _compute(
+    store: Store, scenario: Scenario, plan: Plan, done: set[str], progress: Progress
+) -> None:
     """Compute all units that are missing, own ones first, then those that read their results."""
     store.clean()
     scenario = _on_every_gpu(scenario)
-    done = finished(store, plan)
-    if done != {unit.name for unit in plan.units}:
-        _objects(scenario)
     for transfer in (False, True):
         pending = [u for u in plan.units if bool(u.source) == transfer and u.name not in done]
         if not pending:
@@ -158,7 +184,7 @@ def _compute(store: Store, scenario: Scenario, plan: Plan, progress: Progress) -
             work(store, scenario, plan, pending, scenario.device, progress=progress)
         else:
             executors.launch(store, scenario, transfer, len(plan.units), progress)
-        done |= store.finished()
+        done = done | store.finished()
 
 
 def _objects(scenario: Scenario) -> None:

@@ -15,6 +15,7 @@ import foolbox
 import numpy as np
 import torch
 
+from foolart.adapters.foolbox.defended_model import network_of
 from foolart.evaluation.specs import Spec, import_object, nearest
 
 DEFAULT_MODEL = "efficientnet-lite0"
@@ -94,9 +95,8 @@ def load_model(what: Spec | str, device: str | torch.device = "cpu") -> LoadedMo
                 f"model {what.label}: a Foolbox model brings its own preprocessing and bounds, so "
                 f"that {', '.join(declared)} cannot be declared here"
             )
-        return LoadedModel(
-            what.label, _rescaled(built), state_digest(built, what.key()), _device(built)
-        )
+        digest = _foolbox_digest(built, what.key())
+        return LoadedModel(what.label, _rescaled(built), digest, _device(built))
     network = built if isinstance(built, Network) else Network(built)
     if not isinstance(network.module, torch.nn.Module):
         raise ValueError(
@@ -275,6 +275,16 @@ def _device(model: Any) -> torch.device:
     if not isinstance(raw, torch.Tensor):
         raise ValueError("expected a Foolbox model of a PyTorch network (foolbox.PyTorchModel)")
     return raw.device
+
+
+def _foolbox_digest(model: Any, key: str) -> str:
+    """Hash of a Foolbox model: its bounds, its preprocessing, and its network if there is one."""
+    try:
+        network = network_of(model)
+    except ValueError:
+        network = model
+    declared = getattr(model, "_preprocess_args", None)
+    return state_digest(network, f"{key} {tuple(model.bounds)} {declared}")
 
 
 def state_digest(model: Any, key: str) -> str:

@@ -9,12 +9,12 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from foolart.evaluation.data import Part, image_hash
+from foolart.evaluation.data import Part
 from foolart.evaluation.fairness import Check
 from foolart.evaluation.records import Comparison
 from foolart.evaluation.scenario import Scenario
@@ -61,11 +61,14 @@ class Plan:
         code: Version of the code that made it, see :func:`code_version`.
         units: In the order of computation; transfers come after their sources.
         checks: For each attack, by index, what the self-check found out about it.
+        inputs: Hashes of the models, defences, data and attacks that it was made for, by name;
+            empty in plans of older releases.
     """
 
     code: str
     units: tuple[Unit, ...]
     checks: tuple[Check, ...]
+    inputs: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The plan as plain dictionaries and lists."""
@@ -73,6 +76,7 @@ class Plan:
             "code": self.code,
             "units": [list(vars(unit).values()) for unit in self.units],
             "checks": [vars(check) for check in self.checks],
+            "inputs": self.inputs,
         }
 
     @classmethod
@@ -83,7 +87,7 @@ class Plan:
             Check(tuple(found["flags"]), found["ratio"], found["alone"])
             for found in table["checks"]
         )
-        return cls(table["code"], units, checks)
+        return cls(table["code"], units, checks, dict(table.get("inputs", {})))
 
 
 def comparisons(scenario: Scenario, unit: Unit) -> Iterator[Comparison]:
@@ -142,7 +146,7 @@ def units(
     own, transfers = [], []
     for d, part in enumerate(parts):
         rows = cut(len(part), scenario.run.shards, size)
-        shards = [(start, stop, _shard_hash(part, start, stop)) for start, stop in rows]
+        shards = [(start, stop, digest(part.hashes[start:stop])) for start, stop in rows]
         targets = [(m, f) for (i, m, f) in models if i == d]
         for m, f in targets:
             for (start, stop, shard), a, seed in itertools.product(
@@ -210,12 +214,6 @@ COMPUTING = (
 def stable_repr(value: object) -> str:
     """The ``repr`` without addresses in memory."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
-
-
-def _shard_hash(part: Part, start: int, stop: int) -> str:
-    images = part.images(start, stop)
-    labels = part.labels[start:stop].tolist()
-    return digest([image_hash(i, y) for i, y in zip(images, labels, strict=True)])
 
 
 def digest(*parts: Any) -> str:

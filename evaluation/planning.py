@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -28,12 +28,14 @@ def make_plan(scenario: Scenario) -> Plan:
     checks = tuple(check(attack) for attack in attacks)
     parts = [load_data(what) for what in scenario.data]
     digests = {}
+    inputs = dict(_unloaded(attacks, parts))
     behind: dict[tuple[int, int], tuple[str, ...]] = {}
     gradients = any(attack.gradients for attack in attacks)
     load = loader(scenario, scenario.device)
     for m in range(len(scenario.models)):
         for f in range(-1, len(scenario.defences)):
             model = load(m, f)
+            inputs[_name(scenario, m, f)] = model.digest
             behind[m, f] = threats(model.defence if "adaptive" in scenario.threats else None)
             for d, part in enumerate(parts):
                 digests[d, m, f] = _fit(scenario, model, part, gradients)
@@ -42,7 +44,36 @@ def make_plan(scenario: Scenario) -> Plan:
     def views(m: int, f: int, a: int) -> tuple[str, ...]:
         return behind[m, f] if attacks[a].gradients else threats(None, gradients=False)
 
-    return Plan(code_version(), tuple(units(scenario, parts, digests, texts, views)), checks)
+    found = tuple(units(scenario, parts, digests, texts, views))
+    return Plan(code_version(), found, checks, inputs)
+
+
+def changed(scenario: Scenario, plan: Plan) -> list[str]:
+    """What is no longer as it was when a plan was made: names of models, data and attacks.
+
+    Raises:
+        ValueError: For what can no longer be found or loaded.
+    """
+    attacks = [build_attack(what) for what in scenario.attacks]
+    now = dict(_unloaded(attacks, [load_data(what) for what in scenario.data]))
+    load = loader(scenario, scenario.device)
+    for m in range(len(scenario.models)):
+        for f in range(-1, len(scenario.defences)):
+            now[_name(scenario, m, f)] = load(m, f).digest
+    return [name for name, content in now.items() if plan.inputs.get(name, content) != content]
+
+
+def _unloaded(attacks: list[BuiltAttack], parts: list[Part]) -> Iterator[tuple[str, str]]:
+    """Names and hashes of all that is no model."""
+    for attack in attacks:
+        yield f"attack {attack.label}", digest(stable_repr(attack.attack), attack.epsilon)
+    for part in parts:
+        yield f"data {part.label}", digest(part.hashes)
+
+
+def _name(scenario: Scenario, m: int, f: int) -> str:
+    behind = f" behind {scenario.defences[f].label}" if f >= 0 else ""
+    return f"model {scenario.models[m].label}{behind}"
 
 
 def _text(attack: BuiltAttack, alone: bool) -> str:

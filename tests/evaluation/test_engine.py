@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import eagerpy as ep
 import foolbox
@@ -275,6 +276,78 @@ def test_another_configuration_is_refused_and_loses_nothing(table, tmp_path):
     with pytest.raises(ValueError, match="another configuration, which differs in attacks, seeds"):
         evaluate(table(attacks=["ddn(steps=6)"], seeds=[4]), folder)
     assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+class Names(foolbox.attacks.DDNAttack):
+    """An attack whose parameters are all that tells it from another."""
+
+
+@pytest.mark.parametrize("kind", ["model", "Foolbox model", "data", "attack"])
+def test_another_object_of_the_same_name_is_refused(digits, tmp_path, kind):
+    images = (digits.images * 255).round().to(torch.uint8).numpy()
+    other = train_digits(epochs=1, seed=5)
+    networks = [digits.net, other.net if "model" in kind else digits.net]
+    rows = [slice(0, 3), slice(1, 4) if kind == "data" else slice(0, 3)]
+    scenarios = [
+        {
+            "models": [
+                (
+                    "net",
+                    foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
+                    if kind == "Foolbox model"
+                    else network,
+                )
+            ],
+            "data": [("digits", (images[row], digits.labels.numpy()[row]))],
+            "attacks": [("ddn", Names(steps=steps))],
+            "variants": ["raw"],
+            "threads": 1,
+        }
+        for network, row, steps in zip(
+            networks, rows, [5, 6 if kind == "attack" else 5], strict=True
+        )
+    ]
+    first = evaluate(scenarios[0], tmp_path / "r", report=False)
+    assert evaluate(scenarios[0], tmp_path / "r", report=False).records == first.records
+    before = contents(tmp_path / "r")
+    name = {"data": "data digits", "attack": "attack ddn"}.get(kind, "model net")
+    with pytest.raises(ValueError, match=f"other content under the same name: {name}: choose"):
+        evaluate(scenarios[1], tmp_path / "r", report=False)
+    assert contents(tmp_path / "r") == before
+
+
+@pytest.mark.parametrize("kind", ["models", "data"])
+def test_a_file_that_changed_is_not_mixed_into_an_interrupted_run(table, tmp_path, kind):
+    scenario = table(variants=["raw"])
+    file = tmp_path / Path(scenario[kind][0]["name"]).name
+    file.write_bytes(Path(scenario[kind][0]["name"]).read_bytes())
+    scenario[kind] = [{"name": str(file), "label": "mine"}]
+
+    def stop(finished, total, what):
+        if finished == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(scenario, tmp_path / "r", stop, report=False)
+    if kind == "models":
+        torch.jit.trace(train_digits(epochs=1).net, torch.zeros(2, 1, 8, 8)).save(str(file))
+    else:
+        with np.load(file) as arrays:
+            np.savez(file, images=arrays["images"][::-1], labels=arrays["labels"][::-1])
+    with pytest.raises(ValueError, match=r"of other content under the same name: .* mine: ch"):
+        resume(tmp_path / "r", report=False)
+    assert Results.load(tmp_path / "r").done == 1
+
+
+def test_a_folder_is_known_before_anything_else_is_in_it(table, tmp_path, monkeypatch):
+    def fail(self, name, value):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "write_json", fail)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(table(), tmp_path / "r", report=False)
+    monkeypatch.undo()
+    assert resume(tmp_path / "r", report=False).complete
 
 
 def test_other_peoples_folders_are_left_alone(table, tmp_path):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from foolart.evaluation.characteristic import OperatingCharacteristic, Sample, by_line
-from foolart.evaluation.records import Curve, Record
+from foolart.evaluation.records import Curve
 from foolart.evaluation.reporting import words
 from foolart.evaluation.reporting.contents import Contents
 from foolart.evaluation.statistics import Floats, Integers, jsonable
@@ -52,11 +52,14 @@ def anytime(contents: Contents) -> list[dict[str, Any]]:
         For each task its name and its series: label, attack, variant, passes ``x``, and at each
         the median distance ``y`` (None if infinite) and the share ``share``.
     """
-    correct = _correct(contents.records)
+    known = {(curve.comparison, curve.image): curve for curve in contents.curves}
+    watched = {Line.of(curve.comparison) for curve in contents.curves}
     lines: dict[Line, list[Curve]] = defaultdict(list)
-    for curve in contents.curves:
-        if correct.get((Line.of(curve.comparison).task, curve.image)):
-            lines[Line.of(curve.comparison)].append(curve)
+    for record in contents.records:
+        line, key = Line.of(record.comparison), (record.comparison, record.image)
+        if line in watched and record.correct and not record.broken:
+            # Nothing is recorded of an image that was never fooled.
+            lines[line].append(known.get(key, Curve(*key, (), ())))
     order = {row.line: k for k, row in enumerate(contents.summary.rows)}
     tasks: dict[Task, list[dict[str, Any]]] = {}
     for line in sorted(lines, key=lambda line: (order.get(line, len(order)), line)):
@@ -92,14 +95,6 @@ def best_at(curves: Sequence[Curve]) -> tuple[Integers, Floats]:
 def thin(n: int, points: int = POINTS) -> Integers:
     """At most ``points`` indices of ``n``, evenly spread, first and last among them."""
     return np.unique(np.linspace(0, n - 1, min(n, points)).round().astype(np.int64))
-
-
-def _correct(records: Sequence[Record]) -> Mapping[tuple[Task, int], bool]:
-    return {
-        (Line.of(record.comparison).task, record.image): record.correct
-        for record in records
-        if not record.broken
-    }
 
 
 def _named(line: Line) -> dict[str, Any]:

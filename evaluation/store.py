@@ -172,6 +172,13 @@ class Store:
 
 
 def slug(*parts: Any) -> str:
-    """A file name from several texts, their special characters replaced."""
-    text = "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", str(part)).strip("-.") for part in parts if part)
-    return text[:180]
+    """A file name from several texts, another one for other texts.
+
+    Special characters are replaced, and what is too long is cut off; a hash of the texts then tells
+    apart what has become alike, such as ``step -1`` and ``step 1``, or two names in Cyrillic.
+    """
+    given = [str(part) for part in parts if part]
+    text = "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-.") for part in given)
+    if text == "_".join(given) and len(text) <= 180:
+        return text
+    return f"{text[:160]}_{hashlib.sha256(repr(given).encode()).hexdigest()[:12]}"

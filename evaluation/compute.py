@@ -120,7 +120,7 @@ class Bench:
         adversarial = self.judge.sound(batch, check_images(found, x), table)
         for k, *counts in zip(rows, *model.counts(), strict=True):
             table.counts[k] = (counts[0] * view.draws, counts[1] * view.draws)
-        table.curves += [
+        curves = [
             [k, [count * view.draws for count in queries], distances]
             for k, (queries, distances) in zip(rows, model.curves(), strict=True)
             if queries
@@ -135,6 +135,8 @@ class Bench:
             if variant != "raw":
                 with _timed(table, variant, x.device):
                     self.judge.digital(variant, batch, adversarial, success, table)
+        # Last: where memory runs out before, these rows come again.
+        table.curves += curves
 
     def _transfer(self, unit: Unit, model: LoadedModel, table: Table) -> None:
         source = self.store.read_unit(unit.source)
@@ -153,6 +155,11 @@ class Bench:
                 k = row["row"]
                 if row["flags"].startswith("broken: "):
                     table.broken[variant, k] = row["flags"].removeprefix("broken: ")
+                elif row["correct"] and row["success"] and not row["file"]:
+                    table.broken[variant, k] = (
+                        f"no adversarial to transfer: images of {len(table.images[k])} channels "
+                        "cannot be stored as PNG"
+                    )
                 flags = [flag for flag in row["flags"].split(";") if flag and flag not in known]
                 table.flags[k] = flags if row["correct"] else ["not attacked: misclassified there"]
                 table.counts[k] = (row["forwards"], row["backwards"])

@@ -14,6 +14,7 @@ Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("tomli_w")
 
 from foolart.evaluation import Results, evaluate, resume  # noqa: E402
+from foolart.evaluation.judge import Judge  # noqa: E402
 from foolart.evaluation.plan import cut  # noqa: E402
 from foolart.evaluation.store import Store  # noqa: E402
 from tests.networks import train_digits  # noqa: E402
@@ -269,6 +270,60 @@ def test_memory_that_runs_out_halves_the_batch(table, tmp_path):
     )
 
 
+def test_memory_that_runs_out_late_leaves_one_curve_an_image(table, tmp_path, monkeypatch):
+    digital = Judge.digital
+    calls = []
+
+    def hungry(self, *arguments):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise MemoryError
+        digital(self, *arguments)
+
+    monkeypatch.setattr(Judge, "digital", hungry)
+    results = evaluate(table(compute_batch=8), tmp_path / "r", report=False)
+    assert results.complete
+    assert results.timings[0].notes
+    images = [curve.image for curve in results.curves]
+    assert len(images) == len(set(images)) == 8
+
+
+def test_names_that_look_alike_have_images_of_their_own(table, tmp_path):
+    nets = [{**table()["models"][0], "label": label} for label in ("модель", "другая", "x" * 200)]
+    attacks = [{"name": "ddn", "steps": 3, "label": f"step {sign}1"} for sign in ("", "-")]
+    scenario = table(models=nets, attacks=attacks, variants=["rounded"])
+    records = evaluate(scenario, tmp_path / "r", report=False).records
+    files = [record.file for record in records if record.file]
+    assert len(files) == len(set(files)) == 8 * len(nets) * len(attacks)
+    assert len({record.original for record in records}) == 9
+
+
+def test_what_could_not_be_stored_is_not_transferred(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(3, 128, generator=generator)
+    nets = []
+    for name in "ab":
+        net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(128, 3, bias=False))
+        net[1].weight.data = weight.clone()
+        nets.append((name, net.eval()))
+    images = torch.randint(0, 256, (4, 2, 8, 8), generator=generator).to(torch.uint8)
+    labels = nets[0][1](images.float() / 255).argmax(1)
+    scenario = {
+        "models": nets,
+        "data": [("two channels", (images.numpy(), labels.numpy()))],
+        "attacks": ["ddn(steps=5)"],
+        "variants": ["rounded"],
+        "threats": ["transfer"],
+        "threads": 1,
+    }
+    results = evaluate(scenario, tmp_path / "r", report=False)
+    assert not results.complete
+    assert any(record.success for record in results.records if record.threat == "white-box")
+    for record in results.records:
+        assert record.broken == (record.threat == "transfer")
+        assert not record.broken or "2 channels cannot be stored" in record.flags
+
+
 def test_another_configuration_is_refused_and_loses_nothing(table, tmp_path):
     folder = tmp_path / "r"
     evaluate(table(), folder, report=False)
@@ -288,6 +343,7 @@ def test_another_object_of_the_same_name_is_refused(digits, tmp_path, kind):
     other = train_digits(epochs=1, seed=5)
     networks = [digits.net, other.net if "model" in kind else digits.net]
     rows = [slice(0, 3), slice(1, 4) if kind == "data" else slice(0, 3)]
+    steps = [5, 6 if kind == "attack" else 5]
     scenarios = [
         {
             "models": [
@@ -299,13 +355,11 @@ def test_another_object_of_the_same_name_is_refused(digits, tmp_path, kind):
                 )
             ],
             "data": [("digits", (images[row], digits.labels.numpy()[row]))],
-            "attacks": [("ddn", Names(steps=steps))],
+            "attacks": [("ddn", Names(steps=n))],
             "variants": ["raw"],
             "threads": 1,
         }
-        for network, row, steps in zip(
-            networks, rows, [5, 6 if kind == "attack" else 5], strict=True
-        )
+        for network, row, n in zip(networks, rows, steps, strict=True)
     ]
     first = evaluate(scenarios[0], tmp_path / "r", report=False)
     assert evaluate(scenarios[0], tmp_path / "r", report=False).records == first.records

@@ -40,9 +40,10 @@ def combine(p: ep.Tensor, a: ep.Tensor, q: ep.Tensor, b: ep.Tensor) -> ep.Tensor
 
 def is_class(outputs: ep.Tensor, classes: ep.Tensor) -> ep.Tensor:
     """The one-hot mask ``(N, C)`` of ``classes`` ``(N,)``, made on the device of ``outputs``."""
-    # One dtype: eagerpy cannot compare two of them on TensorFlow with NumPy 2.
-    every = ep.arange(classes, outputs.shape[-1]).astype(classes.dtype)
-    return classes.expand_dims(-1) == every.expand_dims(0)
+    every = ep.arange(classes, outputs.shape[-1])
+    # One dtype: eagerpy cannot compare two of them on TensorFlow with NumPy 2. Not that of the
+    # classes, which as 8-bit integers would count past 255 from 0 again.
+    return classes.astype(every.dtype).expand_dims(-1) == every.expand_dims(0)
 
 
 def margin(outputs: ep.Tensor, classes: ep.Tensor, targeted: bool = False) -> ep.Tensor:

@@ -15,7 +15,7 @@ from foolart.plugins.smoothing import check_smoothing
 
 from .best import Best
 from .guided import check_channel_axis, guided_smoothing
-from .problem import CheckedMinimizationAttack, Problem
+from .problem import CheckedMinimizationAttack, Problem, criterion_of
 
 
 class SmoothedAfterwards(CheckedMinimizationAttack):
@@ -87,7 +87,8 @@ class SmoothedAfterwards(CheckedMinimizationAttack):
         problem = Problem.of(model, originals, criterion)
         del inputs, criterion, early_stop
 
-        _, found, _ = self.attack(model, originals, problem.criterion, epsilons=None, **kwargs)
+        criterion = criterion_of(problem.classes, problem.targeted)
+        _, found, _ = self.attack(model, originals, criterion, epsilons=None, **kwargs)
         box = problem.box(None)
         x = box.encode(originals)
         smoothing = guided_smoothing(

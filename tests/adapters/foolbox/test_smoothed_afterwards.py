@@ -65,3 +65,11 @@ def test_misclassified_inputs_come_back_untouched(digits: Digits) -> None:
 def test_bad_parameters(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SmoothedAfterwards(**{"attack": DDN, **parameters})
+
+
+def test_labels_may_be_integers_of_any_size(digits: Digits) -> None:
+    model, x, labels = digits.model(), digits.images[:4], digits.labels[:4]
+    attack = SmoothedAfterwards(foolbox.attacks.DDNAttack(steps=5), factors=[4.0])
+    wanted, _, _ = attack(model, x, labels, epsilons=None)
+    found, _, _ = attack(model, x, labels.int(), epsilons=None)
+    assert torch.equal(found, wanted)

@@ -18,7 +18,7 @@ from torch import nn
 from foolart.adapters.weights import read_metadata, read_tensors, write_tensors
 from foolart.plugins.blurnet import PENALTIES, penalty
 from foolart.plugins.features import tapped
-from foolart.plugins.guard import find
+from foolart.plugins.guard import find, modes_kept
 
 SCHEDULES = ("constant", "one-cycle")
 
@@ -109,9 +109,10 @@ def fit(
     """Train a network in place, on its own device.
 
     Args:
-        network: Returns logits ``(N, C)``. Only parameters that require a gradient are trained.
+        network: Returns logits ``(N, C)``. Only parameters that require a gradient are trained. All
+            its modules are in training mode meanwhile, and as they were afterwards.
         images: ``(N, ...)``, float as the network takes them, or uint8, which are divided by 255.
-        labels: Classes ``(N,)``.
+        labels: Classes ``(N,)``, of any integer dtype.
         training: How.
         optimizer: Another one than Adam with its usual constants; its learning rates are set.
         checkpoint: A ``.safetensors`` file, written after every epoch. If it is there, training
@@ -136,14 +137,11 @@ def fit(
         optimizer = torch.optim.Adam(trained, lr=training.learning_rate)
     history = [] if checkpoint is None else _resume(checkpoint, network, optimizer, training)
     loop = _Loop(network, images, labels, training, optimizer)
-    mode = network.training
-    try:
+    with modes_kept(network):
         while len(history) < training.epochs:
             history.append(loop.epoch(len(history), history[-1:], progress))
             if checkpoint is not None:
                 _save(checkpoint, network, optimizer, training, history)
-    finally:
-        network.train(mode)
     return history
 
 
@@ -174,7 +172,7 @@ class _Loop:
                 step = number * batches + i
                 for group in self.optimizer.param_groups:
                     group["lr"] = t.rate(step, t.epochs * batches)
-                x, y = self.images[rows].to(device), self.labels[rows].to(device)
+                x, y = self.images[rows].to(device), self.labels[rows].to(device).long()
                 logits = self.network(x.float() / 255 if x.dtype == torch.uint8 else x)
                 loss, extra = F.cross_entropy(logits, y), penalty_of()
                 self.optimizer.zero_grad()

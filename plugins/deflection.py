@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from foolart.plugins.filters import FLOATS_AT_ONCE, check_images
-from foolart.plugins.guard import find
+from foolart.plugins.guard import find, modes_kept
 from foolart.plugins.randomised import Randomised
 from foolart.plugins.straight_through import check_gradient, straight_through
 
@@ -165,14 +165,11 @@ class ActivationMap(nn.Module):
             kept.append(output)
 
         handle = find(network, self.features).register_forward_hook(keep)
-        modes = {module: module.training for module in network.modules()}
         try:
-            with torch.no_grad():
+            with torch.no_grad(), modes_kept(network):
                 logits = network.eval()(x)
         finally:
             handle.remove()
-            for module, mode in modes.items():
-                module.training = mode
         layer = find(network, self.classifier)
         assert isinstance(layer, nn.Linear)
         order = logits.topk(min(self.top, logits.shape[1]), dim=1).indices
@@ -194,10 +191,16 @@ def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
         x: Images ``(B, C, H, W)``; three channels count as RGB in [0, 1].
         sigma: Standard deviation of the noise, the same in all channels of x.
 
+    Returns:
+        The denoised images, of the same shape and dtype, not clipped; half precision is computed in
+        ``float32``.
+
     References:
         .. [#Chang00] Chang, Yu, Vetterli, "Adaptive wavelet thresholding for image denoising and
            compression", IEEE Transactions on Image Processing, 2000.
     """
+    if x.dtype in (torch.float16, torch.bfloat16):  # which cannot be inverted in, nor squared
+        return denoise(x.float(), sigma).to(x.dtype)
     levels = max(int(min(x.shape[2:])).bit_length() - 1 - 3, 1)
     if x.shape[1] != 3:
         return _shrink(x, x.new_full((x.shape[1], 1, 1), sigma**2), levels)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 import torch
@@ -54,13 +55,37 @@ def guard(network: nn.Module, defences: Mapping[str, nn.Module]) -> nn.Module:
         ValueError: If there is no module of a name; the nearest names are given.
     """
     guarded = copy.deepcopy(network)
+    insert(guarded, defences)
+    return guarded
+
+
+def insert(network: nn.Module, defences: Mapping[str, nn.Module]) -> None:
+    """Wrap modules of a network in place; see :func:`guard`.
+
+    Raises:
+        ValueError: If there is no module of a name; the nearest names are given.
+    """
     # The deepest first: a wrapped parent would rename its children.
     for name in sorted(defences, key=lambda n: n.count("."), reverse=True):
-        layer = find(guarded, name)
+        layer = find(network, name)
         parent, _, child = name.rpartition(".")
-        wrapped = Guard(layer, copy.deepcopy(defences[name])).train(layer.training)
-        setattr(guarded.get_submodule(parent), child, wrapped)
-    return guarded
+        wrapped = Guard(layer, copy.deepcopy(defences[name]).train(layer.training))
+        wrapped.training = layer.training
+        setattr(network.get_submodule(parent), child, wrapped)
+
+
+@contextmanager
+def modes_kept(network: nn.Module) -> Iterator[None]:
+    """A block after which every module is in the mode (``train``/``eval``) that it was in before.
+
+    One by one: a frozen batch norm in a network in training comes back as it was.
+    """
+    modes = {module: module.training for module in network.modules()}
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def find(network: nn.Module, name: str) -> nn.Module:

@@ -19,7 +19,7 @@ from foolart.adapters.art.protected import check_pytorch, protected
 from foolart.adapters.training import Epoch, Training, fit
 from foolart.plugins.blurnet import Blur, DepthwiseBlur
 from foolart.plugins.features import feature_maps, first_convolution
-from foolart.plugins.guard import find
+from foolart.plugins.guard import find, modes_kept
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -245,9 +245,5 @@ def _maps(classifier: Any, layer: str) -> torch.Tensor:
     """The feature maps of a layer for one blank image."""
     network = classifier.model
     first = next(network.parameters())
-    mode = network.training
-    try:
-        with torch.no_grad():
-            return feature_maps(network.eval(), layer, first.new_zeros(1, *classifier.input_shape))
-    finally:
-        network.train(mode)
+    with torch.no_grad(), modes_kept(network):
+        return feature_maps(network.eval(), layer, first.new_zeros(1, *classifier.input_shape))

@@ -6,11 +6,10 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from art.estimators.classification import PyTorchClassifier
 from torch import nn
 
-from foolart.plugins.guard import Guard, guard
+from foolart.plugins.guard import insert
 
 
 def protected(
@@ -31,32 +30,20 @@ def protected(
         ValueError: If the classifier is not PyTorch's or a layer does not exist.
     """
     check_pytorch(classifier)
-    network = guard(classifier.model, defences)
+    # Together, so that the copied optimizer has the copied parameters.
+    network, optimizer = copy.deepcopy((classifier.model, classifier.optimizer))
+    known = {id(p) for p in network.parameters()}
+    insert(network, defences)
+    added = [p for p in network.parameters() if id(p) not in known]
+    if optimizer is not None and added:
+        optimizer.add_param_group({"params": added})
     params = classifier.get_params()
-    params["model"] = network
-    params["optimizer"] = _optimizer(classifier.optimizer, classifier.model, network)
+    params["model"], params["optimizer"] = network, optimizer
     params["preprocessing_defences"] = [
         *copy.copy(classifier.preprocessing_defences or []),
         *preprocessors,
     ] or None
     return type(classifier)(**params)
-
-
-def _optimizer(
-    optimizer: torch.optim.Optimizer | None, network: nn.Module, guarded: nn.Module
-) -> torch.optim.Optimizer | None:
-    if optimizer is None:
-        return None
-    # Both networks have the same parameters in the same order, but for those of trainable defences.
-    guards = [module for module in guarded.modules() if isinstance(module, Guard)]
-    added = [p for module in guards for p in module.defence.parameters()]
-    known = {id(p) for p in added}
-    kept = [p for p in guarded.parameters() if id(p) not in known]
-    memo = {id(a): b for a, b in zip(network.parameters(), kept, strict=True)}
-    copied = copy.deepcopy(optimizer, memo)
-    if added:
-        copied.add_param_group({"params": added})
-    return copied
 
 
 def check_pytorch(classifier: Any) -> None:

@@ -168,3 +168,21 @@ def test_bad_calls_are_refused():
         fit(network().requires_grad_(False), images, labels, Training())
     with pytest.raises(ValueError, match="DepthwiseBlur under the linf penalty, got Conv2d"):
         fit(network(), images, labels, Training(penalty="linf", layer="0"))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_labels_may_be_integers_of_any_size(dtype):
+    images, labels = data(20)
+    one, other = network(), network()
+    fit(one, images, labels, Training(epochs=1))
+    fit(other, images, labels.to(dtype), Training(epochs=1))
+    assert torch.equal(weights(one), weights(other))
+
+
+def test_modes_of_single_layers_are_put_back():
+    net = network().train()
+    net[3].eval()
+    fit(net, *data(20), Training(epochs=1))
+    assert net.training
+    assert not net[3].training
+    assert net[0].training

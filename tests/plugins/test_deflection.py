@@ -195,3 +195,12 @@ def test_bad_arguments_are_refused(arguments):
         PixelDeflection(**arguments)
     with pytest.raises(ValueError, match="straight-through, true, got 'surrogate'"):
         PixelDeflection(gradient="surrogate")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_denoised_in_single(dtype):
+    x = images().to(dtype)
+    found = PixelDeflection(sigma=0.04)(x)
+    assert found.dtype == dtype
+    expected = PixelDeflection(sigma=0.04)(x.float())
+    torch.testing.assert_close(found, expected.to(dtype), rtol=0, atol=1e-6)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from foolart.plugins.guard import Guard, find, guard
+from foolart.plugins.guard import Guard, find, guard, modes_kept
 
 
 class Half(torch.nn.Module):
@@ -59,3 +59,26 @@ def test_layers_without_a_single_tensor_are_refused():
     lstm = torch.nn.Sequential(torch.nn.LSTM(4, 5))
     with pytest.raises(ValueError, match="expected LSTM to return one tensor, got tuple"):
         guard(lstm, {"0": Half()})(torch.randn(2, 3, 4))
+
+
+def test_modes_inside_a_layer_are_kept():
+    net = network()
+    net[0][0].eval()
+    guarded = guard(net, {"0": Half(), "1": Half()})
+    assert guarded[0].training
+    assert not guarded[0].layer[0].training
+    assert guarded[0].layer[1].training
+
+
+def test_modes_are_put_back_one_by_one():
+    net = network()
+    net[0][0].eval()
+
+    def fail():
+        with modes_kept(net):
+            net.eval()
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert [m.training for m in net.modules()] == [True, True, False, True, True]

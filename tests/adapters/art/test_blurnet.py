@@ -89,6 +89,27 @@ def test_training_under_total_variation(digits, tmp_path):
     assert results[0.05].penalty < 0.7 * results[0.0].penalty
 
 
+def test_a_protected_classifier_can_be_protected_again():
+    network = torch.nn.Sequential(*small()[:2], torch.nn.Conv2d(8, 8, 3, padding=1), *small()[2:])
+    once = BlurNetTransformer(classifier(network), "0", size=3, trainable=True)()
+    twice = BlurNetTransformer(once, "2", size=3, trainable=True)()
+    optimised = [p for group in twice.optimizer.param_groups for p in group["params"]]
+    assert {id(p) for p in optimised} == {id(p) for p in twice.model.parameters()}
+    assert len(optimised) == len(list(once.model.parameters())) + 1
+    assert not {id(p) for p in optimised} & {id(p) for p in once.model.parameters()}
+
+
+def test_the_network_keeps_its_modes():
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 8, 3, padding=1), torch.nn.BatchNorm2d(8), *small()[1:]
+    ).train()
+    target = classifier(network)
+    network.train()[1].eval()
+    BlurNetTransformer(target)
+    assert network.training
+    assert not network[1].training
+
+
 def test_training_a_blur_under_the_linf_penalty(digits):
     images, labels = digits[0][:192], digits[1][:192]
     target = BlurNetTransformer(classifier(), size=3, trainable=True)()

@@ -218,6 +218,12 @@ class GaussianNoise(Randomised):
         return straight_through(x, value) if self.gradient == "straight-through" else value
 
 
+def is_finite(x: torch.Tensor) -> bool:
+    """Whether a tensor is free of NaN and infinity, from its sum; synchronises with the host."""
+    # Sums of half precision overflow.
+    return bool(x.sum(dtype=torch.promote_types(x.dtype, torch.float32)).isfinite())
+
+
 def check_images(x: torch.Tensor) -> None:
     """Refuse what is no batch of images.
 
@@ -229,5 +235,5 @@ def check_images(x: torch.Tensor) -> None:
             f"expected float images (B, C, H, W) in [0, 1], got {x.dtype} of shape {tuple(x.shape)}"
         )
     # On accelerators, looking for NaN would halt every call; there it stays in place.
-    if x.device.type == "cpu" and not bool(x.sum().isfinite()):
+    if x.device.type == "cpu" and not is_finite(x):
         raise ValueError("expected finite images, got NaN or infinity")

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from foolart.plugins.filters import is_finite
 from foolart.plugins.patch_grid import average, check_map, check_stride, patches_of, tile
 from foolart.plugins.soft_assignment import Quantizer, soft_assignment
 from foolart.plugins.straight_through import GRADIENTS, check_gradient, straight_through
@@ -200,7 +201,7 @@ class PatchReplacer(nn.Module):
                 f"expected maps of {channels} channels, for which the codebook was learnt, got "
                 f"{x.shape[1]}"
             )
-        if x.device.type == "cpu" and not bool(x.sum().isfinite()):
+        if x.device.type == "cpu" and not is_finite(x):
             raise ValueError("expected finite maps, got NaN or infinity")
 
     def extra_repr(self) -> str:

@@ -237,3 +237,14 @@ def test_bad_arguments_are_refused(build, message):
 def test_bad_images_are_refused(defence, x, message):
     with pytest.raises(ValueError, match=message):
         defence()(x)
+
+
+@pytest.mark.parametrize(
+    "defence", [BitDepthReduction(), GaussianNoise(0.01)], ids=lambda d: type(d).__name__
+)
+def test_large_images_of_half_precision_are_finite(defence):
+    x = torch.full((1, 3, 160, 160), 0.9, dtype=torch.float16)
+    assert x.sum().isinf()
+    y = defence(x)
+    assert y.dtype == torch.float16
+    assert y.isfinite().all()

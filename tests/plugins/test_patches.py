@@ -188,6 +188,12 @@ def test_dtypes_are_kept(dtype):
         torch.testing.assert_close(y.float(), expected, atol=4e-3, rtol=0)
 
 
+def test_large_maps_of_half_precision_are_finite():
+    x = torch.full((1, 3, 160, 160), 0.9, dtype=torch.float16)
+    assert x.sum().isinf()
+    assert PatchReplacer(quantizer())(x).isfinite().all()
+
+
 def test_inputs_are_left_alone():
     x = maps()
     before = x.clone()

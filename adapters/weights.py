@@ -26,9 +26,10 @@ def load_weights(network: nn.Module, path: Path) -> None:
         ImportError: For a ``.safetensors`` file without safetensors.
     """
     tensors = read_tensors(path)
-    if all("." not in name for name in tensors):
-        tensors = _from_tensorflow(tensors)
     state = network.state_dict()
+    # A single layer's own names have no dots either.
+    if all("." not in name for name in tensors) and not set(tensors) & set(state):
+        tensors = _from_tensorflow(tensors)
     # A counter of batches that inference does not need, and NumPy archives often lack.
     wanted = {name for name in state if not name.endswith("num_batches_tracked")}
     missing, unknown = wanted - set(tensors), set(tensors) - set(state)
@@ -105,7 +106,8 @@ def write_tensors(
         ImportError: Without safetensors.
         OSError: If the file cannot be written.
     """
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Copies: safetensors refuses tensors that share memory, as tied weights do.
+    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     write_bytes(_safetensors().save(whole, metadata=dict(metadata or {})), path)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,13 @@ def save(codebook: ProductQuantizer, path: str | Path) -> None:
     metadata = FORMAT | {name: str(n) for name, n in geometry.items()}
     metadata["universal"] = str(codebook.universal).lower()
     data = _safetensors("torch").save({"codewords": codebook.codewords.cpu()}, metadata=metadata)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # No file of tempfile's: those only their owner may read.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(name, path)
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
     except BaseException:
-        os.unlink(name)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -116,3 +116,20 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     with pytest.raises(ImportError, match=r"foolart\[eval\]"):
         save_weights(Small(), tmp_path / "small.safetensors")
+
+
+def test_a_single_layer_is_no_tensorflow_network(tmp_path):
+    layer, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    save_weights(layer, tmp_path / "layer.safetensors")
+    load_weights(other, tmp_path / "layer.safetensors")
+    assert torch.equal(other.weight, layer.weight)
+    assert torch.equal(other.bias, layer.bias)
+
+
+def test_tied_weights_are_written(tmp_path):
+    network = torch.nn.ModuleDict({"a": torch.nn.Linear(3, 3), "b": torch.nn.Linear(3, 3)})
+    network["b"].weight = network["a"].weight
+    save_weights(network, tmp_path / "tied.safetensors")
+    found = read_tensors(tmp_path / "tied.safetensors")
+    assert torch.equal(found["a.weight"], network["a"].weight)
+    assert torch.equal(found["b.weight"], network["a"].weight)

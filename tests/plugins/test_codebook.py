@@ -250,6 +250,12 @@ def test_a_codebook_survives_its_file(tmp_path, arguments):
     assert [p.name for p in tmp_path.iterdir()] == ["book.safetensors"]
 
 
+def test_others_may_read_a_codebook_as_they_may_other_files(tmp_path):
+    _, path = saved(tmp_path)
+    (tmp_path / "other").touch()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     quantizer, path = saved(tmp_path)
     before = path.read_bytes()

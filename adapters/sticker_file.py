@@ -55,7 +55,7 @@ def load_sticker(path: str | Path) -> Sticker:
 
 def _png(sticker: Sticker) -> bytes:
     image = _pillow()
-    if sticker.compose != "replace" or len(sticker.delta) != 1:
+    if sticker.compose != "replace" or len(sticker.delta) != 1 or len(sticker.mask) != 1:
         raise ValueError(
             "expected a single opaque sticker to print, got one that is added to the image, or one "
             "for each image: make it by compose='replace', or print what it looks like on "

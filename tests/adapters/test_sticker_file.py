@@ -59,7 +59,9 @@ def test_gray_stickers_are_printed_gray(tmp_path):
 
 
 def test_what_cannot_be_printed_is_refused(tmp_path):
-    for bad in (sticker(compose="add"), sticker(count=3)):
+    one = sticker()
+    masks = torch.cat([one.mask, 1 - one.mask])
+    for bad in (sticker(compose="add"), sticker(count=3), Sticker(one.delta, masks, "replace")):
         with pytest.raises(ValueError, match=r"sticker.printed\(photographs\)"):
             save_sticker(bad, tmp_path / "s.png")
     with pytest.raises(ValueError, match=r"expected .safetensors or .png, got '.jpg'"):

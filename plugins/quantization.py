@@ -264,7 +264,7 @@ class LagrangianQuantizer:
         upper = self.slope.reshape(flat).max(axis=-1) * 1.001
         lower = upper * 2.0**-_OCTAVES
         for _ in range(steps):
-            middle = (upper * lower).sqrt()
+            middle = upper.sqrt() * lower.sqrt()
             short = spent - inner(_side(middle, self.slope), self.cost) / 2 < budget
             upper = ep.where(short, middle, upper)
             lower = ep.where(short, lower, middle)

@@ -281,6 +281,18 @@ def test_q_delta_meets_its_budget_from_below_or_from_above(spread):
         assert ((above[i] - original[i]) ** 2).sum() == expected_above
 
 
+@pytest.mark.parametrize("unit", [2.0**-70, 2.0**70])
+def test_q_delta_does_not_depend_on_the_unit_of_the_gradient(unit):
+    original, perturbed, gradient = (
+        a.astype(np.float32) for a in problems(seed=12, count=4, n=200, spread=1.0)
+    )
+    budget = ep.astensor(((perturbed - original) ** 2).sum(axis=-1))
+    above = ep.astensor(np.array([False, True, False, True]))
+    expected = quantizer(original, perturbed, gradient).spend(budget, above).numpy()
+    scaled = quantizer(original, perturbed, gradient * np.float32(unit))
+    np.testing.assert_array_equal(scaled.spend(budget, above).numpy(), expected)
+
+
 def test_q_delta_with_its_default_steps_is_close_to_the_budget_on_an_image():
     original, perturbed, gradient = problems(seed=11, count=3, n=20_000, spread=0.1)
     q = quantizer(original, perturbed, gradient)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 import foolbox
-from foolbox.attacks.base import Attack, FixedEpsilonAttack
+from foolbox.attacks.base import Attack, FixedEpsilonAttack, Repeated
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,8 @@ def for_attackbench(attack: Attack) -> AttackBenchAttack:
     """
     if not isinstance(attack, Attack):
         raise ValueError(f"expected a Foolbox attack, got {type(attack).__name__}")
-    if isinstance(attack, FixedEpsilonAttack):
+    single = attack.attack if isinstance(attack, Repeated) else attack
+    if isinstance(single, FixedEpsilonAttack):
         from foolart.adapters.foolbox import MinimalEpsilon
 
         attack = MinimalEpsilon(attack)

@@ -36,8 +36,9 @@ class Bench(torch.nn.Module):
     [
         BoundaryProjectionAttack(steps=10, levels=None),
         foolbox.attacks.L2BasicIterativeAttack(steps=2),
+        foolbox.attacks.L2BasicIterativeAttack(steps=2).repeat(1),
     ],
-    ids=["minimizes", "has a budget"],
+    ids=["minimizes", "has a budget", "repeated"],
 )
 def test_it_runs_as_attackbench_runs_it(digits, attack, limit):
     bench = Bench(copy.deepcopy(digits.net), limit).eval()

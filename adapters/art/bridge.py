@@ -16,6 +16,7 @@ from foolbox.models import Model
 from foolbox.types import Bounds
 
 from foolart.adapters.art.graphs.base import Graph, Observer
+from foolart.adapters.foolbox.stumbles import is_tensor
 
 T = TypeVar("T")
 
@@ -114,7 +115,14 @@ class ArtModel(Model):
                 "e.g. with ArtModel.from_numpy"
             )
         raw = x.raw if self.observer is None else self._graph.observe(x.raw, self.observer)
-        outputs = ep.astensor(self._graph(raw))
+        scores = self._graph(raw)
+        if not is_tensor(scores):
+            raise ValueError(
+                "expected a classifier whose network returns one tensor of scores (N, C), got "
+                f"{type(scores).__name__}: wrap the network in one whose forward returns the "
+                "scores only, such as network(x)[0], network(x).logits or network(x)['logits']"
+            )
+        outputs = ep.astensor(scores)
         if outputs.ndim != 2 or outputs.shape[1] < 2:
             raise ValueError(
                 f"expected a classifier with outputs of shape ({len(x)}, C) and C >= 2, got "

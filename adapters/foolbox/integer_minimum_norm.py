@@ -17,6 +17,7 @@ from foolart.plugins.integer import Aim, Bracket, Lattice, LinfLattice
 from .best import Best
 from .masked import Masked
 from .problem import CheckedMinimizationAttack, Problem
+from .stumbles import is_tensor
 from .weighting import Weights, check_weights, weights_of
 
 T = TypeVar("T")
@@ -211,7 +212,7 @@ def _towards(problem: Problem, box: Box) -> Score:
 
 
 def _changeable(x: ep.Tensor, mask: Any) -> ep.Tensor:
-    mask = ep.astensor(mask)
+    mask = ep.astensor(mask) if is_tensor(mask) else mask
     if type(mask) is not type(x):
         raise ValueError(
             f"expected a mask of the framework of the inputs, {type(x).__name__}, got "

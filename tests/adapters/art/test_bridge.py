@@ -228,6 +228,17 @@ def test_refuses_a_single_output(classify, batch):
         ArtModel(classifier)(torch.from_numpy(batch[0]))
 
 
+def test_refuses_a_network_that_returns_no_tensor(classify, batch):
+    class Pair(torch.nn.Module):
+        def forward(self, x):
+            return x.flatten(1), x
+
+    classifier = classify()
+    classifier._model = classifier._make_model_wrapper(Pair())
+    with pytest.raises(ValueError, match=r"returns one tensor of scores \(N, C\), got tuple"):
+        ArtModel(classifier)(torch.from_numpy(batch[0]))
+
+
 def test_observer_sees_inputs_and_gradients(classify, batch):
     seen = []
     model = ArtModel(classify(), observer=lambda x, g: seen.append((x.numpy(), g.numpy())))

@@ -402,6 +402,7 @@ def test_inputs_are_checked(digits: Digits) -> None:
         (torch.ones(7, 8), r"mask that broadcasts to the inputs \(16, 1, 8, 8\)"),
         (torch.ones(16, 3, 8, 8), "mask that broadcasts"),
         (np.ones((8, 8)), "mask of the framework of the inputs, PyTorchTensor"),
+        ([[1.0]], "mask of the framework of the inputs, PyTorchTensor, got list"),
     ]
     for mask, message in wrong:
         with pytest.raises(ValueError, match=message):

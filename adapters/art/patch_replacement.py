@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from art.defences.transformer.transformer import Transformer
-from torch import nn
 
 from foolart.adapters.art.bridge import ArtModel
 from foolart.adapters.art.preprocessors import TorchPreprocessor
 from foolart.adapters.art.protected import check_pytorch, protected
 from foolart.plugins.codebook import ProductQuantizer
+from foolart.plugins.features import tapped
 from foolart.plugins.guard import INPUT, find
 from foolart.plugins.patch_grid import check_stride
 from foolart.plugins.patches import PatchReplacer, check_strategy
@@ -243,19 +243,11 @@ class PatchReplacementTransformer(Transformer):
 def features(classifier: Any, layer: str, x: Array, batch_size: int = 32) -> Iterator[torch.Tensor]:
     """The outputs of a layer of a classifier for images ``x``, batch by batch."""
     model = ArtModel(classifier)
-    kept: list[torch.Tensor] = []
-
-    def keep(module: nn.Module, args: Any, output: torch.Tensor) -> None:
-        kept.append(output.detach())
-
-    handle = find(classifier.model, layer).register_forward_hook(keep)
-    try:
+    with tapped(classifier.model, layer) as maps:
         for start in range(0, len(x), batch_size):
             batch = np.asarray(x[start : start + batch_size], dtype=np.float32)
             model(model.from_numpy(batch).raw)
-            yield kept.pop()
-    finally:
-        handle.remove()
+            yield maps[0].detach()
 
 
 def _images(batch: Any) -> Any:

@@ -246,7 +246,8 @@ def _detached(inputs: T) -> T:
     x, restore_type = ep.astensor_(inputs)
     if not isinstance(x, ep.PyTorchTensor):
         return inputs
-    return restore_type(ep.astensor(x.raw.detach()))
+    detached: T = restore_type(ep.astensor(x.raw.detach()))
+    return detached
 
 
 def _numbers(epsilons: Any) -> Any:

@@ -244,7 +244,15 @@ def attacks(steps: int, budget: float, values: int) -> list[Any]:
     room = 0.98 * (budget**2 - values / 12 / 255**2) ** 0.5
     return [
         {"name": "ddn", "steps": steps, "label": f"DDN-{steps}"},
-        {"name": "pgd-l2", "steps": steps, "epsilon": round(room, 3), "label": f"PGD2-{steps}"},
+        {
+            "name": "pgd-l2",
+            "steps": steps,
+            "epsilon": round(room, 3),
+            # Far enough to cross the whole ball and a half of it.
+            "rel_stepsize": 2.5 / steps,
+            "random_start": False,
+            "label": f"PGD2-{steps}",
+        },
         DECISION,
     ]
 

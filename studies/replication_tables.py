@@ -147,7 +147,13 @@ TRANSFER: dict[str, Spec] = {
     "FGSM, .3": {"name": "fgsm", "epsilon": 0.3},
     "I-FGSM, .3": {"name": "bim-linf", "steps": 20, "epsilon": 0.3},
     "PGD2, 5": {"name": "bim-l2", "steps": 20, "epsilon": 5.0},
-    "qPGD2, 5": {"name": "smooth-pgd-l2", "steps": 20, "alpha": 0.95, "epsilon": 5.0},
+    "qPGD2, 5": {
+        "name": "smooth-pgd-l2",
+        "steps": 20,
+        "rel_stepsize": 0.2,
+        "alpha": 0.95,
+        "epsilon": 5.0,
+    },
     **{
         f"{label}, step .1": {
             "name": "smooth-cw",

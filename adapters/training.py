@@ -195,7 +195,7 @@ class _Loop:
             return
         module = find(self.network, layer)
         with tapped(self.network, layer) as maps:
-            yield lambda: penalty(name, module, maps[0])
+            yield lambda: penalty(name, module, maps())
 
 
 @contextmanager

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from foolart.plugins.features import tapped
 from foolart.plugins.filters import FLOATS_AT_ONCE, check_images
 from foolart.plugins.guard import find, modes_kept
 from foolart.plugins.randomised import Randomised
@@ -108,10 +109,22 @@ class PixelDeflection(Randomised):
         source_row = _near(row, draws[:, 1], self.window, height)
         source_column = _near(column, draws[:, 2], self.window, width)
         channel = (draws[:, 3] * channels).long().clamp(max=channels - 1)
-        flat = x.flatten(1)
         source = (channel * height + source_row) * width + source_column
         target = (channel * height + row) * width + column
-        return flat.scatter(1, target, flat.gather(1, source)).view_as(x)
+        flat = x.flatten(1)
+        return flat.gather(1, _sources(source, target, flat.shape[1])).view_as(x)
+
+
+def _sources(source: torch.Tensor, target: torch.Tensor, size: int) -> torch.Tensor:
+    """Where each of ``size`` elements is read, ``(B, size)``: in its place, or where a draw says.
+
+    Of several draws ``(B, draws)`` with one target the last counts, on every device: scattering
+    values to the same target twice has no defined result on a GPU, nor a right gradient anywhere.
+    """
+    places = torch.arange(size, device=source.device).expand(len(source), -1)
+    order = torch.arange(source.shape[1], device=source.device).expand_as(source)
+    last = torch.zeros_like(places).scatter_reduce(1, target, order, "amax")
+    return places.scatter(1, target, source.gather(1, last.gather(1, target)))
 
 
 def _near(place: torch.Tensor, draw: torch.Tensor, window: int, size: int) -> torch.Tensor:
@@ -157,25 +170,20 @@ class ActivationMap(nn.Module):
         self.features, self.classifier, self.top = features, classifier, top
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The maps ``(B, H, W)``, from 0 to 1, without a gradient."""
+        """The maps ``(B, H, W)``, from 0 to 1, without a gradient.
+
+        Raises:
+            ValueError: If the network does not use the layer of features, or they are no maps.
+        """
         network = self._network[0]
-        kept: list[torch.Tensor] = []
-
-        def keep(module: nn.Module, args: Any, output: torch.Tensor) -> None:
-            kept.append(output)
-
-        handle = find(network, self.features).register_forward_hook(keep)
-        try:
-            with torch.no_grad(), modes_kept(network):
-                logits = network.eval()(x)
-        finally:
-            handle.remove()
+        with torch.no_grad(), modes_kept(network), tapped(network, self.features) as features:
+            logits = network.eval()(x)
         layer = find(network, self.classifier)
         assert isinstance(layer, nn.Linear)
         order = logits.topk(min(self.top, logits.shape[1]), dim=1).indices
         shares = 0.5 ** torch.arange(1, order.shape[1] + 1, device=x.device)
         weights = (layer.weight.detach()[order] * shares[:, None]).sum(1)
-        maps = torch.einsum("bf,bfhw->bhw", weights, kept[-1])[:, None]
+        maps = torch.einsum("bf,bfhw->bhw", weights, features())[:, None]
         maps = F.interpolate(maps, x.shape[2:], mode="bilinear", align_corners=False)[:, 0]
         low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
         return (maps - low) / (high - low).clamp(min=torch.finfo(maps.dtype).tiny)

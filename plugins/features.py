@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,13 +47,15 @@ def feature_maps(network: nn.Module, layer: str, x: torch.Tensor) -> torch.Tenso
 
 
 @contextmanager
-def tapped(network: nn.Module, layer: str) -> Iterator[list[torch.Tensor]]:
-    """A block in which every forward pass leaves a layer's feature maps in the list.
+def tapped(network: nn.Module, layer: str) -> Iterator[Callable[[], torch.Tensor]]:
+    """A block in which every forward pass leaves a layer's feature maps to be looked at.
 
-    The list holds the maps of the last pass only, ``[maps]``, part of its graph.
+    Yields:
+        A function that returns the maps ``(N, K, H, W)`` of the last pass, part of its graph; where
+        the layer is used twice, its last use counts.
 
     Raises:
-        ValueError: If there is no such layer, or its output is no map.
+        ValueError: If there is no such layer, its output is no map, or no pass has used it.
     """
     found: list[torch.Tensor] = []
 
@@ -62,7 +64,7 @@ def tapped(network: nn.Module, layer: str) -> Iterator[list[torch.Tensor]]:
 
     handle = find(network, layer).register_forward_hook(keep)
     try:
-        yield found
+        yield lambda: _checked(layer, found)
     finally:
         handle.remove()
 

@@ -247,7 +247,7 @@ def features(classifier: Any, layer: str, x: Array, batch_size: int = 32) -> Ite
         for start in range(0, len(x), batch_size):
             batch = np.asarray(x[start : start + batch_size], dtype=np.float32)
             model(model.from_numpy(batch).raw)
-            yield maps[0].detach()
+            yield maps().detach()
 
 
 def _images(batch: Any) -> Any:

@@ -168,6 +168,10 @@ def test_bad_calls_are_refused():
         fit(network().requires_grad_(False), images, labels, Training())
     with pytest.raises(ValueError, match="DepthwiseBlur under the linf penalty, got Conv2d"):
         fit(network(), images, labels, Training(penalty="linf", layer="0"))
+    unused = network()
+    unused[0].spare = torch.nn.Conv2d(1, 1, 1)
+    with pytest.raises(ValueError, match=r"layer '0\.spare' is not used"):
+        fit(unused, images, labels, Training(penalty="tv", layer="0.spare"))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from foolart.plugins.deflection import ActivationMap, PixelDeflection, denoise
+from foolart.plugins.deflection import ActivationMap, PixelDeflection, _sources, denoise
 from foolart.plugins.randomised import reset
 
 
@@ -204,3 +204,30 @@ def test_half_precision_is_denoised_in_single(dtype):
     assert found.dtype == dtype
     expected = PixelDeflection(sigma=0.04)(x.float())
     torch.testing.assert_close(found, expected.to(dtype), rtol=0, atol=1e-6)
+
+
+def test_the_true_gradient_counts_every_pixel_that_is_read_once():
+    x = images(1, 2, 5, 5).requires_grad_()
+    defence = PixelDeflection(200, window=2, sigma=0.0, gradient="true")
+    y = defence(x)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    # All values differ: how often each was read can be counted.
+    reads = (y.flatten()[:, None] == x.flatten()).sum(0).reshape(x.shape)
+    assert reads.max() > 1
+    assert torch.equal(gradient, reads.to(gradient))
+
+
+def test_of_several_deflections_of_a_pixel_the_last_counts():
+    x = images(1, 1, 3, 3)
+    source, target = torch.tensor([[1, 5, 2, 7]]), torch.tensor([[4, 4, 0, 4]])
+    read = _sources(source, target, 9)
+    assert read.tolist() == [[2, 1, 2, 3, 7, 5, 6, 7, 8]]
+    assert _sources(source[:, :0], target[:, :0], 9).tolist() == [list(range(9))]
+    assert x.flatten(1).gather(1, read)[0, 4] == x[0, 0, 2, 1]
+
+
+def test_features_that_the_network_does_not_use_are_refused():
+    network = Net()
+    network.spare = torch.nn.Conv2d(3, 3, 1)
+    with pytest.raises(ValueError, match="layer 'spare' is not used"):
+        ActivationMap(network, "spare", "head")(images())

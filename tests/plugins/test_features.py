@@ -47,9 +47,9 @@ def test_a_tap_keeps_the_maps_of_the_last_pass(network):
     with tapped(network, "0") as maps:
         network(X[:2])
         logits = network(X)
-        assert len(maps) == 1
-        assert torch.equal(maps[0], network[0](X))
-        (gradient,) = torch.autograd.grad(logits.sum() + maps[0].sum(), network[0].bias)
+        last = maps()
+        assert torch.equal(last, network[0](X))
+        (gradient,) = torch.autograd.grad(logits.sum() + last.sum(), network[0].bias)
         assert gradient.shape == (2,)
     assert not network[0]._forward_hooks
 
@@ -71,3 +71,7 @@ def test_layers_without_maps_are_refused(network):
     network.forward = lambda x: network[0](x)
     with pytest.raises(ValueError, match="'spare' is not used"):
         feature_maps(network, "spare", X)
+    with tapped(network, "spare") as maps:
+        network(X)
+        with pytest.raises(ValueError, match="'spare' is not used"):
+            maps()

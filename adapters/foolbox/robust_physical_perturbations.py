@@ -20,6 +20,7 @@ from foolart.plugins.transformations import Transformations
 
 from .photographs import check_classes_exist, cross_entropy, photographs, with_sticker
 from .problem import CheckedMinimizationAttack, Problem
+from .stumbles import is_tensor
 
 T = TypeVar("T")
 
@@ -199,6 +200,11 @@ class RobustPhysicalPerturbationsAttack(CheckedMinimizationAttack):
         def extra(images: torch.Tensor) -> torch.Tensor:
             assert self.extra_loss is not None
             loss: torch.Tensor = self.extra_loss(box.decode(ep.astensor(images)).raw)
+            if tuple(getattr(loss, "shape", ())) != (len(images),):
+                raise ValueError(
+                    f"expected extra_loss to return one loss an image, ({len(images)},), got "
+                    f"{tuple(loss.shape) if is_tensor(loss) else type(loss).__name__}"
+                )
             return loss
 
         return Objective(

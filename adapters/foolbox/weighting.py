@@ -11,6 +11,7 @@ from foolbox.models import Model
 from foolart.plugins.visibility import noise_visibility
 
 from .problem import Problem
+from .stumbles import is_tensor
 
 Weights = Callable[[ep.Tensor], ep.Tensor]
 
@@ -48,6 +49,12 @@ def weights_of(
         return noise_visibility(original, _channel_axis(problem.model, original))
     assert callable(weights)
     values = weights(original)
+    if not is_tensor(values):
+        raise ValueError(
+            f"expected weights to return a tensor of shape {original.shape}, got "
+            f"{type(values).__name__}"
+        )
+    values = ep.astensor(values)
     if values.shape != original.shape or not bool((values > 0).all().item()):
         raise ValueError(
             f"expected weights to return positive numbers of shape {original.shape}, got shape "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import foolbox
 import numpy as np
 import pytest
@@ -276,6 +278,21 @@ def test_an_extra_loss_is_minimised_too(problem, mask):
     plain = Attack(steps=30).sticker(model, x, targets(labels), mask=mask)
     other = Attack(steps=30, extra_loss=redness).sticker(model, x, targets(labels), mask=mask)
     assert redness(other(x)).mean() < redness(plain(x)).mean() - 1
+
+
+@pytest.mark.parametrize(
+    ("loss", "given"),
+    [
+        (lambda images: images.mean(), "got ()"),
+        (lambda images: images.flatten(1).sum(1, keepdim=True), "1)"),
+        (lambda images: 1.0, "got float"),
+    ],
+)
+def test_an_extra_loss_that_is_not_one_an_image_is_refused(problem, mask, loss, given):
+    model, x, labels, _ = problem
+    words = "expected extra_loss to return one loss an image"
+    with pytest.raises(ValueError, match=f"{words}.*{re.escape(given)}$"):
+        Attack(steps=1, extra_loss=loss).sticker(model, x, targets(labels), mask=mask)
 
 
 def test_restarts_and_seeds(problem, mask):

@@ -126,7 +126,7 @@ def check_levels(levels: int | None) -> None:
     """
     if levels is None:
         return
-    if isinstance(levels, bool) or int(levels) != levels or not 2 <= levels <= 65536:
+    if isinstance(levels, bool | str) or not 2 <= levels <= 65536 or int(levels) != levels:
         raise ValueError(
             f"expected levels to be None (continuous) or an integer from 2 to 65536, got {levels!r}"
         )

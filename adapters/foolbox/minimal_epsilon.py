@@ -58,9 +58,11 @@ class MinimalEpsilon(CheckedMinimizationAttack):
                 "expected attack to be a fixed-epsilon attack (a minimization attack finds the "
                 f"smallest perturbation by itself), got {attack!r}"
             )
-        if isinstance(epsilons, int):
+        if isinstance(epsilons, int | np.integer):
             if not epsilons >= 1:
                 raise ValueError(f"expected at least 1 epsilon, got {epsilons}")
+        elif not hasattr(epsilons, "__len__"):
+            raise ValueError(f"expected epsilons to be their number or a list, got {epsilons!r}")
         elif not len(epsilons) or not all(0 < e < math.inf for e in epsilons):
             raise ValueError(f"expected epsilons to be positive and finite, got {epsilons!r}")
         if search not in ("bisection", "exhaustive"):
@@ -109,7 +111,7 @@ class MinimalEpsilon(CheckedMinimizationAttack):
         return restore_type(best)
 
     def _candidates(self, problem: Problem) -> npt.NDArray[np.float64]:
-        if not isinstance(self.epsilons, int):
+        if not isinstance(self.epsilons, int | np.integer):
             return np.unique(np.asarray(self.epsilons, dtype=np.float64))
         lower, upper = problem.model.bounds
         one = problem.x[:1]

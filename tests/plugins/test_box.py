@@ -25,6 +25,12 @@ def test_what_lies_between_levels_is_found_in_every_precision(dtype):
     assert box.off_grid(x).raw.tolist() == [False, True, True]
 
 
+@pytest.mark.parametrize("levels", [1, 65537, 2.5, float("nan"), float("inf"), True, "256"])
+def test_what_is_no_number_of_levels_is_refused(levels):
+    with pytest.raises(ValueError, match="expected levels to be None"):
+        Box(0, 1, levels)
+
+
 def test_a_grid_finer_than_half_precision_is_not_taken_for_granted():
     x = ep.astensor((np.arange(1000.0)[None] / 65535).astype(np.float16) + np.float16(0.5))
     assert Box(0, 1, 65536).off_grid(x).raw.all()

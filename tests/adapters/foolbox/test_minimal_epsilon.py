@@ -196,6 +196,7 @@ def test_jax():
     ("arguments", "message"),
     [
         ({"epsilons": 0}, "expected at least 1 epsilon"),
+        ({"epsilons": 0.5}, "expected epsilons to be their number or a list, got 0.5"),
         ({"epsilons": []}, "expected epsilons to be positive"),
         ({"epsilons": [0.1, -1.0]}, "expected epsilons to be positive"),
         ({"epsilons": [0.1, math.nan]}, "expected epsilons to be positive"),

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
+def load_weights(network: nn.Module, path: str | Path) -> None:
     """Load weights into a network.
 
     Args:
@@ -25,7 +25,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
         ValueError: If there is no such file, it cannot be read, or it does not fit.
         ImportError: For a ``.safetensors`` file without safetensors.
     """
-    tensors = read_tensors(path)
+    tensors = read_tensors(Path(path))
     state = network.state_dict()
     # A single layer's own names have no dots either.
     if all("." not in name for name in tensors) and not set(tensors) & set(state):
@@ -51,14 +51,14 @@ def load_weights(network: nn.Module, path: Path) -> None:
     network.load_state_dict(tensors, strict=False)
 
 
-def save_weights(network: nn.Module, path: Path) -> None:
+def save_weights(network: nn.Module, path: str | Path) -> None:
     """Write the weights of a network as safetensors, atomically.
 
     Raises:
         ImportError: Without safetensors.
         OSError: If the file cannot be written.
     """
-    write_tensors(dict(network.state_dict()), path)
+    write_tensors(dict(network.state_dict()), Path(path))
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -13,10 +13,11 @@ FORMAT = {"format": "foolart codebook", "version": "1"}
 
 
 def save(codebook: ProductQuantizer, path: str | Path) -> None:
-    """Write a codebook; a reader sees the old file or the new one, never a part.
+    """Write a codebook; a reader sees the old file or the new one, never a part. Folders are made.
 
     Raises:
         ImportError: If safetensors is missing.
+        OSError: If the file cannot be written; nothing is left behind.
     """
     path = Path(path)
     depth, height, width = codebook.shape
@@ -24,6 +25,7 @@ def save(codebook: ProductQuantizer, path: str | Path) -> None:
     metadata = FORMAT | {name: str(n) for name, n in geometry.items()}
     metadata["universal"] = str(codebook.universal).lower()
     data = _safetensors("torch").save({"codewords": codebook.codewords.cpu()}, metadata=metadata)
+    path.parent.mkdir(parents=True, exist_ok=True)
     # No file of tempfile's: those only their owner may read.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -120,8 +120,8 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
 
 def test_a_single_layer_is_no_tensorflow_network(tmp_path):
     layer, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
-    save_weights(layer, tmp_path / "layer.safetensors")
-    load_weights(other, tmp_path / "layer.safetensors")
+    save_weights(layer, str(tmp_path / "layer.safetensors"))
+    load_weights(other, str(tmp_path / "layer.safetensors"))
     assert torch.equal(other.weight, layer.weight)
     assert torch.equal(other.bias, layer.bias)
 

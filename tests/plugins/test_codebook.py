@@ -250,6 +250,12 @@ def test_a_codebook_survives_its_file(tmp_path, arguments):
     assert [p.name for p in tmp_path.iterdir()] == ["book.safetensors"]
 
 
+def test_folders_are_made(tmp_path):
+    quantizer, _ = saved(tmp_path)
+    quantizer.save(tmp_path / "of" / "books" / "a.safetensors")
+    assert ProductQuantizer.load(tmp_path / "of" / "books" / "a.safetensors").count
+
+
 def test_others_may_read_a_codebook_as_they_may_other_files(tmp_path):
     _, path = saved(tmp_path)
     (tmp_path / "other").touch()

@@ -138,5 +138,5 @@ def _value_and_gradient_torch(
     raise ValueError(
         "expected a model whose outputs are differentiable in its inputs, but no gradient reaches "
         "them: look for detach(), torch.no_grad(), rounding or a conversion to NumPy in the model "
-        "or its preprocessing"
+        "or its preprocessing, and for torch.inference_mode() around the attack"
     )

@@ -22,8 +22,8 @@ NO_GRADIENT = "no gradient at the original"
 """The flag of a row whose model has a zero or missing gradient where the attack begins."""
 
 GRADIENT_THREATS = ("white-box", "bpda", "bpda-smooth", "true-gradient", "bpda-eot")
-# As in ``ddn(steps=20)`` and ``DDN-20``.
-_STEPS = re.compile(r"(?:\bsteps=|-)(\d+)\b")
+# As in ``ddn(steps=20)`` and ``DDN-20``, but not in ``1e-05``.
+_STEPS = re.compile(r"(?:\bsteps=|(?<=\w)(?<!\de)-)(\d+)\b")
 
 
 def signs(rows: Sequence[Record], *, budget: float, norm: str = "l2") -> tuple[str, ...]:

@@ -45,7 +45,7 @@ def test_gradients_that_are_weaker_than_none(threat):
     assert signs(found, budget=2.0) == ()
 
 
-@pytest.mark.parametrize("name", ["pgd(eps=1, steps={})", "PGD-{}, eps 1"])
+@pytest.mark.parametrize("name", ["pgd(eps=1e-1, steps={})", "PGD2-{}, eps 1"])
 def test_more_steps_that_are_weaker(name):
     found = [
         *rows(SOUND),
@@ -55,6 +55,14 @@ def test_more_steps_that_are_weaker(name):
     ]
     expected = f"bpda: {name.format(40)} (rounded) fools fewer images than with 10 steps"
     assert signs(found, budget=1.0) == (f"{expected} (1 against 2)",)
+
+
+def test_a_small_number_is_no_number_of_steps():
+    found = [
+        *rows({"bpda": [0.1, 0.1, 0.1]}, attack="fgsm(stepsize=1e-05)"),
+        *rows({"bpda": [NAN, NAN, NAN]}, attack="fgsm(stepsize=1e-06)"),
+    ]
+    assert not [sign for sign in signs(found, budget=1.0) if "steps" in sign]
 
 
 def test_what_was_not_tried_is_said_of_a_defence_only():

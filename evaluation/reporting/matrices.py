@@ -110,7 +110,8 @@ def transfer(summary: Summary) -> list[Matrix]:
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in summary.rows:
         line = row.line
-        if line.threat == "white-box" or line.threat.startswith("transfer"):
+        # What was made on a model without a defence, by gradients or decisions, and its transfer.
+        if line.threat.startswith("transfer") or not line.defence:
             groups.setdefault((line.data, line.attack, line.variant), []).append(row)
     return [
         _transfer(f"{attack} · {words.variant(variant)} · {data}", rows)
@@ -122,10 +123,7 @@ def transfer(summary: Summary) -> list[Matrix]:
 def _transfer(title: str, rows: Sequence[Row]) -> Matrix:
     cells = {}
     for row in rows:
-        line = row.line
-        # A white-box attack on a defended model is no transfer from the model without defence.
-        if line.threat.startswith("transfer") or not line.defence:
-            cells[line.source, _target(line)] = row.p_suc
+        cells[row.line.source, _target(row.line)] = row.p_suc
     sources = tuple(dict.fromkeys(source for source, _ in cells))
     targets = tuple(dict.fromkeys(target for _, target in cells))
     unknown = Estimate()

@@ -70,13 +70,13 @@ def _panel(axis: Any, task: dict[str, Any], colour: dict[str, int], contents: Co
             color=COLOURS[colour[series["attack"]]],
             linestyle=DASHES.get(series["variant"], "-."),
             linewidth=1.6,
-            label=series["label"],
+            label=_plain(series["label"]),
         )
     for budget in contents.budgets:
         if budget <= end:
             axis.axvline(budget, color="0.7", linewidth=0.8, zorder=0)
     axis.set(
-        title=task["name"],
+        title=_plain(task["name"]),
         xlabel=f"{words.NORMS[contents.norm]} distortion D",
         ylabel="P(D)",
         xlim=(0, end * 1.05),
@@ -90,3 +90,8 @@ def _panel(axis: Any, task: dict[str, Any], colour: dict[str, int], contents: Co
     else:
         place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 2}
         axis.legend(fontsize=7, frameon=False, **place)
+
+
+def _plain(text: str) -> str:
+    """Text without mathematics: what stands between dollar signs need not be TeX."""
+    return text.replace("$", r"\$")

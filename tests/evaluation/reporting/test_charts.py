@@ -114,6 +114,17 @@ def test_the_transfer_matrix_has_sources_left_and_targets_above():
     assert matrices.transfer(Contents(records([0.1])).summary) == []
 
 
+def test_the_transfer_matrix_knows_where_decision_based_adversarials_were_made():
+    rows = [
+        *records([0.2, 0.1], model="a", threat="decision"),
+        *records([0.1, NAN], model="b", source="a", threat="transfer"),
+    ]
+    (matrix,) = matrices.transfer(Contents(rows).summary)
+    assert matrix.columns == ("a", "b")
+    ((_, cells),) = matrix.rows
+    assert [cell.share for cell in cells] == [1, 0.5]
+
+
 def test_the_defence_table_ends_with_the_worst_case():
     rows = [
         *records([NAN, NAN, 0.1], defence="jpeg", threat="transfer"),
@@ -226,6 +237,14 @@ def test_the_plot_is_a_picture_that_repeats(contents):
     with image.open(io.BytesIO(content)) as picture:
         assert picture.width > 600
     assert operating_characteristic(small) == content
+
+
+def test_names_with_dollars_are_no_formulas():
+    pytest.importorskip("matplotlib")
+    from foolart.evaluation.reporting.plot import operating_characteristic
+
+    rows = records([0.1, 0.4], model="$\\frac$ net", attack="a$b$_{")
+    assert operating_characteristic(Contents(rows)).startswith(b"\x89PNG")
 
 
 def test_many_curves_keep_their_panel_and_their_names(contents, recwarn):

@@ -124,6 +124,12 @@ def counted(rows: Sequence[Row]) -> str:
         return "No results."
     images = max(row.images for row in measured)
     correct = max(row.correct for row in measured)
+    if not correct:
+        return (
+            f"None of {images} images is classified correctly, so that there is nothing to attack: "
+            "are these the model's own labels (not off by one), and is its preprocessing declared "
+            "(mean, std, bounds, channels)?"
+        )
     return f"{correct} of {images} images are classified correctly and count."
 
 

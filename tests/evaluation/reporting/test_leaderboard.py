@@ -42,6 +42,14 @@ def rows_of(text: str) -> dict[str, list[str]]:
     return {row[0]: row for row in cells}
 
 
+def test_labels_that_fit_nothing_are_asked_about():
+    wrong = [record(image, 0.0, correct=False) for image in range(3)]
+    said = documents.markdown(Contents(wrong))
+    assert "None of 3 images is classified correctly" in said
+    assert "not off by one" in said
+    assert "not off by one" not in documents.markdown(Contents([*wrong, record(3, 0.1)]))
+
+
 def test_markdown_says_what_the_summary_says(run):
     text = documents.markdown(run)
     found = rows_of(text)

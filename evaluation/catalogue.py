@@ -14,7 +14,7 @@ import foolbox
 
 from foolart.evaluation import baselines
 from foolart.evaluation.attack_names import BUILT_IN, GRADIENT_FREE, MENDED, OURS, WHOLE_BATCH
-from foolart.evaluation.specs import Spec, import_object, nearest
+from foolart.evaluation.specs import Spec, cause, import_object, nearest
 
 # Parameters of an attack's specification that are not its constructor's.
 OWN = ("epsilon", "search", "repeats", "quantized", "alone")
@@ -247,3 +247,5 @@ def _call(entry: Entry, kind: str, params: Mapping[str, Any]) -> Any:
         raise ValueError(f"{kind} {entry.name} needs {missing}: pip install {missing}") from error
     except (TypeError, ValueError) as error:
         raise ValueError(f"{kind} {entry.name}: {error}") from error
+    except Exception as error:
+        raise ValueError(f"{kind} {entry.name}: making it raises {cause(error)}") from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +15,7 @@ import numpy as np
 from foolart.evaluation import hubs
 from foolart.evaluation.files import Files, Picture, folder
 from foolart.evaluation.sources import Arrays, Images, Labels, Npz
-from foolart.evaluation.specs import Spec, import_object, nearest
+from foolart.evaluation.specs import Spec, call, import_object, nearest
 
 ROWS = 64  # Images in memory while they are hashed.
 FOOLBOX = ("imagenet", "cifar10", "cifar100", "mnist", "fashionMNIST")
@@ -117,28 +119,22 @@ def _open(what: Spec, params: dict[str, Any]) -> Data:
     name = what.name
     given = what.needed()
     if given is not None:
-        images, labels = given
-        return Arrays(what.label, images, labels)
+        return _arrays(what.label, given)
     family, _, rest = name.partition(":")
     path = Path(name).expanduser()
-    try:
-        if family == "foolbox":
-            return _foolbox(rest, **params)
-        if family == "torchvision" and rest:
-            return hubs.torchvision(rest, **params)
-        if family == "huggingface" and rest:
-            return hubs.huggingface(rest, **params)
-        if path.suffix == ".npz":
-            return Npz(path, **params)
-        if path.is_dir():
-            return folder(path, **params)
-        if rest:
-            images, labels = import_object(name, "data")(**params)
-            return Arrays(what.label, images, labels)
-    except TypeError as error:
-        if "argument" not in str(error):
-            raise
-        raise ValueError(f"data {what.label}: {error}") from error
+    made = f"data {what.label}"
+    if family == "foolbox":
+        return _made(_foolbox, rest, params, made)
+    if family == "torchvision" and rest:
+        return _made(hubs.torchvision, rest, params, made)
+    if family == "huggingface" and rest:
+        return _made(hubs.huggingface, rest, params, made)
+    if path.suffix == ".npz":
+        return _made(Npz, path, params, made)
+    if path.is_dir():
+        return _made(folder, path, params, made)
+    if rest:
+        return _arrays(what.label, call(import_object(name, "data"), params, made))
     if "/" in name or path.suffix:
         raise ValueError(f"data {name!r}: no such file or folder (in {Path.cwd()})")
     kinds = [
@@ -150,6 +146,24 @@ def _open(what: Spec, params: dict[str, Any]) -> Data:
     ]
     known = [f"foolbox:{n}" for n in FOOLBOX] + kinds
     raise nearest("data set", name, known)
+
+
+def _made(make: Callable[..., Data], first: str | Path, params: dict[str, Any], what: str) -> Data:
+    accepted = list(inspect.signature(make).parameters.values())
+    names = [p.name for p in accepted[1:] if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    for name in params:
+        if name not in names and len(names) == len(accepted) - 1:
+            raise nearest(f"parameter of {what}:", name, [*names, "count", "start"])
+    data: Data = call(functools.partial(make, first), params, what)
+    return data
+
+
+def _arrays(label: str, given: Any) -> Arrays:
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise ValueError(
+            f"data {label}: expected a pair of arrays, (images, labels), got {type(given).__name__}"
+        )
+    return Arrays(label, *given)
 
 
 def _foolbox(name: str, size: int = 224) -> Data:

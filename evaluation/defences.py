@@ -13,8 +13,9 @@ from torch import nn
 
 from foolart.adapters.foolbox.defended_model import defend, network_of
 from foolart.evaluation.adaptive import judged
-from foolart.evaluation.models import LoadedModel, state_digest
-from foolart.evaluation.specs import Spec, import_object, nearest
+from foolart.evaluation.digests import state_digest
+from foolart.evaluation.models import LoadedModel
+from foolart.evaluation.specs import Spec, cause, import_object, nearest
 
 Layers = Mapping[str, nn.Module]
 """Defences by the name of the layer whose output they work on; ``input`` for the input."""
@@ -230,6 +231,8 @@ def _call(
         return build(**params, **({"model": model} if looks else {}))
     except (TypeError, ValueError) as error:
         raise ValueError(f"defence {what.label}: {error}") from error
+    except Exception as error:
+        raise ValueError(f"defence {what.label}: making it raises {cause(error)}") from error
 
 
 def _summary(made: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import importlib
 import warnings
 from collections.abc import Callable
@@ -15,8 +14,8 @@ import foolbox
 import numpy as np
 import torch
 
-from foolart.adapters.foolbox.defended_model import network_of
-from foolart.evaluation.specs import Spec, import_object, nearest
+from foolart.evaluation.digests import foolbox_digest, state_digest
+from foolart.evaluation.specs import Spec, call, import_object, nearest
 
 DEFAULT_MODEL = "efficientnet-lite0"
 PREPROCESSING = ("mean", "std", "bounds", "channels")
@@ -88,14 +87,14 @@ def load_model(what: Spec | str, device: str | torch.device = "cpu") -> LoadedMo
     params = dict(what.params)
     declared = {name: params.pop(name) for name in PREPROCESSING if name in params}
     given = what.needed()
-    built = given if given is not None else _builder(what.name)(**params)
+    built = call(_builder(what.name), params, f"model {what.label}") if given is None else given
     if isinstance(built, foolbox.models.base.Model):
         if declared:
             raise ValueError(
                 f"model {what.label}: a Foolbox model brings its own preprocessing and bounds, so "
                 f"that {', '.join(declared)} cannot be declared here"
             )
-        digest = _foolbox_digest(built, what.key())
+        digest = foolbox_digest(built, what.key())
         return LoadedModel(what.label, _rescaled(built), digest, _device(built))
     network = built if isinstance(built, Network) else Network(built)
     if not isinstance(network.module, torch.nn.Module):
@@ -167,6 +166,8 @@ def _builder(name: str) -> Callable[..., Any]:
         return lambda **params: _safetensors(Path(name), **params)
     if rest:
         factory: Callable[..., Any] = import_object(name, "model")
+        if isinstance(factory, torch.nn.Module):
+            raise ValueError(f"model {name!r} is a network: name a function that returns it")
         return factory
     raise nearest("model", name, [*NAMED, *FAMILIES], "See `foolart list models`.")
 
@@ -194,10 +195,9 @@ def _timm(name: str, **params: Any) -> Network:
 
 def _torchvision(name: str, weights: str | None = "DEFAULT", **params: Any) -> Network:
     models = _need("torchvision.models", f"torchvision:{name}", "torchvision")
-    if name not in models.list_models():
-        raise nearest(
-            "model", f"torchvision:{name}", [f"torchvision:{n}" for n in models.list_models()]
-        )
+    known = [f"torchvision:{n}" for n in models.list_models()]
+    if f"torchvision:{name}" not in known:
+        raise nearest("model", f"torchvision:{name}", known)
     module = models.get_model(name, weights=weights, **params)
     transforms = models.get_model_weights(name)[weights or "DEFAULT"].transforms()
     return Network(module, mean=transforms.mean, std=transforms.std)
@@ -257,11 +257,20 @@ def _preprocessing(label: str, network: Network) -> dict[str, Any]:
     if network.channels not in ("rgb", "bgr"):
         raise ValueError(f"model {label}: expected channels rgb or bgr, got {network.channels!r}")
     preprocessing: dict[str, Any] = {"flip_axis": -3} if network.channels == "bgr" else {}
-    for name in ("mean", "std"):
-        value = getattr(network, name)
-        if value is not None:
-            preprocessing[name] = np.atleast_1d(np.asarray(value, dtype=np.float32))
-            preprocessing["axis"] = -3
+    try:
+        for name in ("mean", "std"):
+            value = getattr(network, name)
+            if value is not None:
+                preprocessing[name] = np.atleast_1d(np.asarray(value, dtype=np.float32))
+                preprocessing["axis"] = -3
+        lower, upper = map(float, network.bounds)
+        if not lower < upper:
+            raise ValueError(f"got bounds {network.bounds!r}")
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"model {label}: expected a number, or one a channel, as mean and as std, and bounds "
+            f"such as [0, 255]: {error}"
+        ) from error
     return preprocessing
 
 
@@ -275,23 +284,3 @@ def _device(model: Any) -> torch.device:
     if not isinstance(raw, torch.Tensor):
         raise ValueError("expected a Foolbox model of a PyTorch network (foolbox.PyTorchModel)")
     return raw.device
-
-
-def _foolbox_digest(model: Any, key: str) -> str:
-    """Hash of a Foolbox model: its bounds, its preprocessing, and its network if there is one."""
-    try:
-        network = network_of(model)
-    except ValueError:
-        network = model
-    declared = getattr(model, "_preprocess_args", None)
-    return state_digest(network, f"{key} {tuple(model.bounds)} {declared}")
-
-
-def state_digest(model: Any, key: str) -> str:
-    """Hash of a module's parameters and buffers, if it has any, and of a text."""
-    digest = hashlib.sha256(key.encode())
-    state = model.state_dict() if hasattr(model, "state_dict") else {}
-    for name, tensor in sorted(state.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -129,8 +130,7 @@ class Scenario:
             object.__setattr__(self, key, tuple(v for v in accepted if v in values))
         if self.images not in ("all", "none"):
             raise ValueError(f"expected images to be all or none, got {self.images!r}")
-        if "transfer" in self.threats and self.images == "none":
-            raise ValueError("threat transfer reads the adversarial PNGs: it needs images = all")
+        self._check_threats()
         _positive("compute_batch", self.compute_batch)
         for name in ("queries", "threads"):
             if getattr(self, name) is not None:
@@ -139,13 +139,32 @@ class Scenario:
         for seed in seeds:
             _positive("seeds", seed, least=0)
         _distinct("seeds", [str(seed) for seed in seeds])
-        for budget in budgets:
-            if not (isinstance(budget, (int, float)) and budget > 0):
-                raise ValueError(f"expected budgets > 0, got {budget!r}")
+        for budget in budgets or [None]:
+            if not (isinstance(budget, (int, float)) and 0 < budget < math.inf):
+                raise ValueError(f"expected budgets > 0 and finite, got {budget!r}")
         object.__setattr__(self, "seeds", tuple(seeds))
         object.__setattr__(self, "budgets", tuple(float(budget) for budget in budgets))
         if isinstance(self.run, Mapping):
             object.__setattr__(self, "run", _known(Run, self.run, "in [run]"))
+        if not isinstance(self.run, Run):
+            raise ValueError(f"expected run to be a table, got {self.run!r}")
+
+    def _check_threats(self) -> None:
+        """Refuse threat models that there would be nothing to compute for."""
+        if "adaptive" in self.threats and not self.defences:
+            raise ValueError("threat adaptive is about defences, but none is given: add one")
+        if "transfer" not in self.threats:
+            return
+        if self.images == "none" or self.variants == ("raw",):
+            raise ValueError(
+                "threat transfer reads the adversarial PNGs: it needs images = all, and rounded or "
+                "lagrangian among the variants"
+            )
+        if len(self.models) == 1 and not self.defences:
+            raise ValueError(
+                "threat transfer tries adversarials on other models and behind defences, but there "
+                "is one model and no defence: add one of them"
+            )
 
     @classmethod
     def of(cls, what: Any) -> Scenario:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+# What reading a damaged npz file raises.
+DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError)
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -59,20 +63,25 @@ class Npz:
         names = [name[:-4] for name in self._zip.namelist() if name.endswith(".npy")]
         for argument, array in (("images", images), ("labels", labels)):
             if array not in names:
+                held = f"holds {', '.join(names)}" if names else "is empty"
                 raise ValueError(
-                    f"data {path}: no array {array!r}: it holds {', '.join(names)}; choose with "
-                    f'{argument}=NAME, as in "{path.name}({argument}={names[0]})"'
+                    f"data {path}: no array {array!r}: it {held}; choose with {argument}=NAME, as "
+                    f'in "{path.name}({argument}={(names or [array])[0]})"'
                 )
-        self._file: Any = self._zip.open(f"{images}.npy")
-        version = np.lib.format.read_magic(self._file)
-        read = getattr(np.lib.format, f"read_array_header_{version[0]}_{version[1]}")
-        self._shape, fortran, self._dtype = read(self._file)
-        self._offset = self._file.tell()
+        try:
+            self._file: Any = self._zip.open(f"{images}.npy")
+            version = np.lib.format.read_magic(self._file)
+            read = getattr(np.lib.format, f"read_array_header_{version[0]}_{version[1]}")
+            self._shape, fortran, self._dtype = read(self._file)
+            self._offset = self._file.tell()
+            with np.load(path, allow_pickle=False) as arrays:
+                classes = arrays[labels]
+        except (*DAMAGE, ValueError) as error:
+            raise ValueError(f"data {path}: cannot be read ({error}): write it again") from error
         check_shape(self._name, self._shape)
         if fortran or self._dtype.hasobject:
             raise ValueError(f"data {path}: array {images!r} must be C-ordered numbers")
-        with np.load(path, allow_pickle=False) as arrays:
-            self.labels = check_labels(self._name, arrays[labels], self._shape[0])
+        self.labels = check_labels(self._name, classes, self._shape[0])
 
     def images(self, start: int, stop: int) -> Images:
         """See :class:`foolart.evaluation.data.Data`."""
@@ -80,7 +89,7 @@ class Npz:
         try:
             self._file.seek(self._offset + start * row)
             content = self._file.read((stop - start) * row)
-        except (zipfile.BadZipFile, OSError) as error:
+        except DAMAGE as error:
             raise ValueError(f"data {self._name}: damaged file ({error})") from error
         if len(content) != (stop - start) * row:
             raise ValueError(f"data {self._name}: damaged file (ends before row {stop})")
@@ -98,7 +107,8 @@ def check_labels(name: str, labels: Any, count: int) -> Labels:
         raise ValueError(f"data {name}: expected integer labels, got {labels.dtype}")
     if labels.shape != (count,):
         raise ValueError(
-            f"data {name}: expected labels of shape ({count},), one an image, got {labels.shape}"
+            f"data {name}: expected labels of shape ({count},), one an image, got {labels.shape}; "
+            "a single image has the shape (1, H, W, C), its label (1,)"
         )
     checked: Labels = labels.astype(np.int64)
     return checked
@@ -126,7 +136,7 @@ def to_uint8(name: str, images: Any) -> Images:
     if images.dtype == np.uint8:
         return np.asarray(images)
     if images.dtype.kind != "f":
-        raise ValueError(f"data {name}: expected uint8 images, got {images.dtype}")
+        raise ValueError(f"data {name}: expected uint8 images, got {images.dtype}: save as uint8")
     smallest, largest = images.min(), images.max()  # NaN if there is any
     if not (smallest >= 0 and largest <= 1):
         raise ValueError(

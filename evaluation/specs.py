@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
+import inspect
 import json
 import re
 import sys
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +65,11 @@ class Spec:
             return cls(name, params, label, value)
         if isinstance(what, tuple) and len(what) == 2 and isinstance(what[0], str):
             return cls(what[0], value=what[1])
+        if kind == "data set" and hasattr(what, "shape"):
+            raise ValueError(
+                "expected each data set as a pair of arrays under a name, got an array: "
+                'data=[("mine", (images, labels))]'
+            )
         return cls(type(what).__name__, value=what)
 
     def needed(self) -> Any:
@@ -92,7 +99,7 @@ class Spec:
             params = {str(keyword.arg): _literal(keyword.value) for keyword in node.keywords}
         except SyntaxError as error:
             raise ValueError(
-                f"expected an {kind} as NAME or NAME(key=value, ...), got {text!r}"
+                f"expected {kind} as NAME or NAME(key=value, ...), got {text!r}"
             ) from error
         return cls(call["name"], params, str(params.pop("label", "")))
 
@@ -172,6 +179,42 @@ def import_object(name: str, kind: str) -> Any:
             f"{kind} {name!r}: cannot import {module_name!r} ({error}): install it, or run from "
             "the folder that holds it"
         ) from error
+    except Exception as error:
+        raise ValueError(f"{kind} {name!r}: its module raises {cause(error)}") from error
     if not hasattr(found, attribute):
         raise nearest(f"name in {module_name!r}:", attribute, dir(found))
     return getattr(found, attribute)
+
+
+def call(make: Any, params: Mapping[str, Any], what: str) -> Any:
+    """Call a function that a person named, with the parameters that were given to it.
+
+    Args:
+        make: The function.
+        params: Keyword arguments.
+        what: What is made, such as ``model mine:net``: for messages.
+
+    Raises:
+        ValueError: If the function does not take these parameters, or for whatever it raises.
+    """
+    try:
+        accepted = inspect.signature(make)
+    except ValueError:  # what is written in C may have none
+        accepted = inspect.signature(lambda **_: None)
+    try:
+        accepted.bind(**params)
+    except TypeError as error:
+        taken = ", ".join(map(str, accepted.parameters.values())) or "none"
+        raise ValueError(f"{what}: {error}; its parameters are: {taken}") from error
+    try:
+        return make(**params)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{what}: making it raises {cause(error)}") from error
+
+
+def cause(error: BaseException) -> str:
+    """An exception in a line, with the place where it was raised."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({frame.name}, {frame.filename}:{frame.lineno})"

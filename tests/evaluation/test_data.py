@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -131,12 +132,14 @@ def test_an_unreadable_image_is_named(folder):
     ("what", "message"),
     [
         ("foolbox:imagnet", "did you mean foolbox:imagenet"),
-        ("foolbox:cifar10(colour=1)", "unexpected keyword argument 'colour'"),
+        ("foolbox:cifar10(colour=1)", "unknown parameter of data .*'colour': did you mean"),
         ("foolbox:cifar10(count=21)", "has 20 images, not rows 0 to 20"),
         ("foolbox:cifar10(count=0)", "expected count >= 1"),
         ("missing.npz", "no such file"),
         ("some/where", "no such file or folder"),
         ("imagenet", "did you mean"),
+        ("os:getcwd", r"expected a pair of arrays, \(images, labels\), got str"),
+        ("math:factorial", "missing a required argument: .*; its parameters are"),
     ],
 )
 def test_unknown_data_is_answered_with_what_there_is(what, message):
@@ -153,6 +156,8 @@ def bad(**arrays):
     [
         (bad(labels=np.arange(3)), r"labels of shape \(4,\)"),
         (bad(labels=np.arange(4.0)), "integer labels, got float64"),
+        (bad(images=np.zeros((5, 5, 3), np.uint8), labels=[1]), r"a single image has the shape"),
+        (bad(labels=np.array([{}, 1, 2, 3], dtype=object)), "x.npz: cannot be read"),
         (bad(labels=np.eye(4, dtype=int)), r"got \(4, 4\)"),
         (bad(images=np.zeros((4, 5), np.uint8)), r"expected images of shape .* got \(4, 5\)"),
         (bad(images=np.zeros((4, 5, 5, 3), np.int32)), "expected uint8 images, got int32"),
@@ -173,6 +178,27 @@ def test_a_damaged_file_is_refused(tmp_path, images):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match="not an npz file"):
         load(str(path))
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    np.savez(tmp_path / "x.npz")
+    with pytest.raises(ValueError, match="no array 'images': it is empty"):
+        load(str(tmp_path / "x.npz"))
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("array", ["images", "labels"])
+def test_a_flipped_bit_is_found(tmp_path, images, save, array):
+    path = tmp_path / "x.npz"
+    save(path, images=images, labels=np.arange(10))
+    with zipfile.ZipFile(path) as file:
+        start = file.getinfo(f"{array}.npy").header_offset
+        size = file.getinfo(f"{array}.npy").compress_size
+    content = bytearray(path.read_bytes())
+    content[start + size] ^= 8
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.npz: (cannot be read|damaged file)"):
+        load(str(path)).images(0, 10)
 
 
 def test_a_table_that_does_not_fit_names_its_line(folder):

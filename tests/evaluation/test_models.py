@@ -36,7 +36,11 @@ def package(tmp_path, monkeypatch):
         "    return torch.nn.Sequential(torch.nn.Conv2d(3, width, 4), torch.nn.Flatten())\n"
         "def text():\n"
         "    return 'no network'\n"
+        "def raises():\n"
+        "    raise RuntimeError('no weights')\n"
+        "network = make()\n"
     )
+    (tmp_path / "broken_zoo.py").write_text("def make(:\n")
     monkeypatch.syspath_prepend(tmp_path)
     yield "zoo_of_tests"
     sys.modules.pop("zoo_of_tests", None)
@@ -158,6 +162,14 @@ def test_robustbench_is_asked_for_the_right_model(monkeypatch, x):
         ("zoo_of_tests:text", r"expected a torch.nn.Module or a Foolbox model, got str"),
         ("zoo_of_tests:make(channels=xyz)", "channels rgb or bgr, got 'xyz'"),
         ("robustbench:Standard", "expected robustbench:DATASET/THREAT/NAME"),
+        ("zoo_of_tests:make(widht=3)", "unexpected keyword argument 'widht'; .* are: width=2"),
+        ("zoo_of_tests:raises", r"raises RuntimeError: no weights \(raises, .*zoo_of_tests.py:8\)"),
+        ("zoo_of_tests:network", "is a network: name a function that returns it"),
+        ("broken_zoo:make", "broken_zoo:make': its module raises SyntaxError"),
+        ("efficientnet-lite0(size=3)", "unexpected keyword argument 'size'; .* are: none"),
+        ("zoo_of_tests:make(bounds=255)", r"bounds such as \[0, 255\]: 'int' object is not iter"),
+        ("zoo_of_tests:make(bounds=[1, 0])", r"got bounds \[1, 0\]"),
+        ("zoo_of_tests:make(mean=grey)", "a number, or one a channel, as mean .* 'grey'"),
         ("missing.pt", "missing.pt does not exist"),
         ("missing.safetensors", "missing.safetensors does not exist"),
     ],

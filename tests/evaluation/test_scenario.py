@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 pytest.importorskip("tomli_w")
@@ -63,6 +64,16 @@ def test_changes_reach_the_run_too():
         ({"queries": 1.5}, "expected queries to be an integer"),
         ({"images": "some"}, "expected images to be all or none"),
         ({"images": "none", "threats": ["transfer"]}, "needs images = all"),
+        ({"budgets": []}, "expected budgets > 0"),
+        ({"budgets": [float("inf")]}, "expected budgets > 0 and finite, got inf"),
+        ({"run": "slurm"}, "expected run to be a table, got 'slurm'"),
+        ({"threats": ["adaptive"]}, "adaptive is about defences, but none is given"),
+        ({"threats": ["transfer"]}, "there is one model and no defence: add one"),
+        (
+            {"threats": ["transfer"], "variants": ["raw"], "defences": ["median"]},
+            "rounded or lagrangian among the variants",
+        ),
+        ({"data": (np.zeros((2, 8, 8)), np.zeros(2))}, r'data=\[\("mine", \(images, labels\)\)'),
         ({"attacks": ["ddn", "ddn"]}, "attacks: ddn named twice: .* by a label"),
         ({"models": [{"label": "x"}]}, "a table with a name for each model"),
         ({"run": {"worker": 2}}, r"unknown key in \[run\]: 'worker': did you mean workers"),

@@ -407,7 +407,7 @@ def test_inputs_are_checked(digits: Digits) -> None:
     for mask, message in wrong:
         with pytest.raises(ValueError, match=message):
             attack(model, x, labels, epsilons=None, mask=mask)
-    with pytest.raises(ValueError, match="expected weights to return a tensor .*got float"):
+    with pytest.raises(ValueError, match=r"expected weights to return a tensor .*got float"):
         IntegerMinimumNormAttack(weights=lambda x: 1.0)(model, x, labels, epsilons=None)
     with pytest.raises(ValueError, match="expected weights to return positive numbers"):
         IntegerMinimumNormAttack(weights=ep.zeros_like)(model, x, labels, epsilons=None)

@@ -113,7 +113,7 @@ def strongest(sticker: Sticker, x: torch.Tensor, share: float) -> torch.Tensor:
         share: Share of the pixels under its mask that remain, in (0, 1].
 
     Returns:
-        A mask like the sticker's, one for each image if the sticker is.
+        A mask like the sticker's, one for each image if the sticker is or has a mask for each.
 
     Raises:
         ValueError: If ``share`` is out of range.
@@ -123,7 +123,8 @@ def strongest(sticker: Sticker, x: torch.Tensor, share: float) -> torch.Tensor:
     change = (sticker(x) - x).abs().sum(1, keepdim=True)
     if len(sticker.delta) == 1:
         change = change.mean(0, keepdim=True)
-    mask = sticker.mask.expand_as(change)
+    n = max(len(change), len(sticker.mask))
+    change, mask = (t.expand(n, -1, -1, -1) for t in (change, sticker.mask))
     # Pixels outside the mask rank last, whatever the change inside.
     rank = torch.where(mask > 0, change, change.new_full((), -1)).flatten(1)
     # Less a trifle: a tenth of 30 pixels is 3, also in float32.

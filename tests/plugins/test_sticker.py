@@ -112,3 +112,19 @@ def test_the_strongest_pixels_under_the_mask(x, mask, own):
     assert torch.equal(strongest(sticker, x, 1.0), mask.expand(n, 1, 6, 5))
     with pytest.raises(ValueError, match=r"in \(0, 1\]"):
         strongest(sticker, x, 0)
+
+
+def test_the_strongest_pixels_of_a_shared_sticker_under_masks_of_their_own(x):
+    delta = 0.1 * torch.randn(1, 3, 6, 5, generator=torch.Generator().manual_seed(2))
+    masks = torch.zeros(3, 1, 6, 5)
+    for row, mask in enumerate(masks):
+        mask[:, row : row + 3] = 1
+    photographs = 0.3 + 0.4 * x[:1].expand(3, -1, -1, -1)
+    got = strongest(Sticker(delta, masks), photographs, 0.2)
+    assert got.shape == (3, 1, 6, 5)
+    assert got.sum((1, 2, 3)).tolist() == [3, 3, 3]
+    assert ((got == 0) | (masks == 1)).all()
+    seen = delta[0].abs().sum(0) * masks.mean(0)[0]
+    for row in range(3):
+        size = torch.where(masks[row, 0] > 0, seen, -1).flatten()
+        assert set(np.flatnonzero(got[row])) == set(size.argsort()[-3:].tolist())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -65,14 +68,16 @@ def check_map(x: torch.Tensor, shape: Shape) -> None:
         )
 
 
-def check_stride(stride: int | None, side: tuple[int, int]) -> None:
+def check_stride(stride: Any, side: tuple[int, int]) -> None:
     """Refuse a stride that leaves holes between patches.
 
     Raises:
-        ValueError: If the stride is below 1 or above a side of the patches.
+        ValueError: If the stride is no integer, below 1 or above a side of the patches.
     """
-    if stride is not None and not 1 <= stride <= min(side):
+    if stride is None:
+        return
+    if not isinstance(stride, Integral) or not 1 <= int(stride) <= min(side):
         raise ValueError(
-            f"expected stride from 1 to {min(side)}, the side of a patch (above, values between "
-            f"patches would not be covered), got {stride!r}"
+            f"expected an integer stride from 1 to {min(side)}, the side of a patch (above, values "
+            f"between patches would not be covered), got {stride!r}"
         )

@@ -83,7 +83,10 @@ class PatchReplacer(nn.Module):
                 'expected stride 1 and patches of odd sides for window="center" (it leaves holes '
                 f"otherwise), got stride {self.stride[0]} and {height} x {width}"
             )
-        if not (0 <= offset[0] < height and 0 <= offset[1] < width):
+        if candidates < 1:
+            raise ValueError(f"expected candidates >= 1, got {candidates!r}")
+        pair = isinstance(offset, tuple | list) and len(offset) == 2
+        if not (pair and 0 <= offset[0] < height and 0 <= offset[1] < width):
             raise ValueError(
                 f"expected offset from (0, 0) to {(height - 1, width - 1)}, got {offset}"
             )

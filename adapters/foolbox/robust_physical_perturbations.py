@@ -112,6 +112,11 @@ class RobustPhysicalPerturbationsAttack(CheckedMinimizationAttack):
             raise ValueError(f"expected mask_share to be None or in (0, 1], got {mask_share!r}")
         if printable_colours is not None:
             printable_palette(printable_colours)
+        if not isinstance(transformations, Transformations | None):
+            raise ValueError(
+                "expected transformations to be None or foolart.plugins.transformations."
+                f"Transformations, got {transformations!r}"
+            )
         self.steps = steps
         self.stepsize = stepsize
         self.lam = lam

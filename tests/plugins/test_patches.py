@@ -290,6 +290,10 @@ def test_it_pickles_copies_and_moves_with_its_codebook():
     [
         ({"stride": 4}, "stride from 1 to 3"),
         ({"stride": 0}, "stride from 1 to 3"),
+        ({"stride": 1.5}, "integer stride from 1 to 3"),
+        ({"stride": (1, 1)}, "integer stride from 1 to 3"),
+        ({"offset": 1}, r"offset from \(0, 0\)"),
+        ({"candidates": 0}, "candidates >= 1"),
         ({"strategy": "l1"}, "plain, l2, linf, linear, got 'l1'"),
         ({"strategy": "l2"}, "epsilon for the strategies"),
         ({"epsilon": 0.1}, "epsilon for the strategies"),

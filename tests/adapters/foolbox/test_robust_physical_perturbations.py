@@ -334,6 +334,7 @@ def test_models_are_left_as_they_were(problem, mask):
         ({"norm": 3}, "norm to be 1 or 2"),
         ({"compose": "paste"}, r"compose to be one of \('add', 'replace'\)"),
         ({"mask_share": 0.0}, "mask_share"),
+        ({"transformations": {"rotation": 3}}, "transformations to be None or"),
         ({"printable_colours": []}, "at least one RGB triplet"),
     ],
 )

@@ -84,10 +84,12 @@ def load_arrays(what: str) -> tuple[torch.Tensor, torch.Tensor]:
     """All images of a data set, uint8 ``(N, C, H, W)``, and their labels.
 
     Raises:
-        ValueError: If there is no such data set, or it cannot be read.
+        ValueError: If there is no such data set, it cannot be read, or a label is below 0.
     """
     data = load_data(Spec.of(what, "data"))
-    return torch.from_numpy(data.images(0, len(data))), torch.from_numpy(data.labels)
+    if data.labels.min() < 0:
+        raise ValueError(f"data {what}: expected labels from 0 on, got {data.labels.min()}")
+    return torch.tensor(data.images(0, len(data))), torch.tensor(data.labels)
 
 
 def train_command(

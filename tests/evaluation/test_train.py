@@ -120,3 +120,12 @@ def test_test_data_of_other_classes_are_refused(data, tmp_path, capsys):
     out = tmp_path / "n.safetensors"
     assert run("lisa-cnn", "--data", data, "--test", other, "--out", out) == 2
     assert "other images or classes" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.filterwarnings("error:The given NumPy array is not writable")
+def test_labels_below_zero_are_refused(data, tmp_path, capsys):
+    load_arrays(data)
+    below = tmp_path / "below.npz"
+    np.savez(below, images=np.zeros((2, 32, 32, 3), np.uint8), labels=[0, -1])
+    assert run("lisa-cnn", "--data", below, "--out", tmp_path / "n.safetensors") == 2
+    assert "expected labels from 0 on, got -1" in capsys.readouterr().err

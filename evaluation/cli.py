@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from foolart.evaluation import engine
 from foolart.evaluation.inspect_command import codebook_command, inspect_layers_command
@@ -63,9 +63,12 @@ def run(arguments: list[str] | None = None) -> int:
     except typer.Exit as error:
         return error.exit_code
     except (ValueError, OSError) as error:
-        console.print("error:", style="bold red", end=" ")
-        console.print(str(error), markup=False, highlight=False)
-        return BAD_INPUT
+        return _refused(str(error))
+    except ImportError as error:
+        if (error.name or "").startswith("foolart"):
+            raise
+        hint = "" if "pip install" in str(error) else ': pip install "foolart[all]"'
+        return _refused(f"{error}{hint}")
     except Exception as error:
         # Click's own complaints about the command line know how to show themselves.
         show = getattr(error, "show", None)
@@ -73,6 +76,17 @@ def run(arguments: list[str] | None = None) -> int:
             raise
         show()
         return BAD_INPUT
+
+
+def _refused(why: str) -> int:
+    console.print("error:", style="bold red", end=" ")
+    _say(why)
+    return BAD_INPUT
+
+
+def _say(text: str, style: str = "") -> None:
+    """Print to stderr as it is: brackets, colons and long paths are names, no layout."""
+    console.print(Text(text, style), soft_wrap=True)
 
 
 def _presets() -> list[str]:
@@ -172,7 +186,7 @@ def resume(
 def _carry_out(folder: Path, as_json: bool, how: Callable[[engine.Progress], Results]) -> int:
     try:
         with Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -196,7 +210,7 @@ def _carry_out(folder: Path, as_json: bool, how: Callable[[engine.Progress], Res
     if results.complete:
         return 0
     again = f"foolart resume {shlex.quote(str(folder))}"
-    console.print(f"Some comparisons are incomplete: see above; `{again}` tries them again.")
+    _say(f"Some comparisons are incomplete: see above; `{again}` tries them again.")
     return INCOMPLETE
 
 
@@ -206,9 +220,10 @@ def _interrupted(folder: Path) -> int:
         results.write()
         state = f"{results.done} of {results.total} work units are finished and kept"
     except (ValueError, OSError):
-        state = "nothing was computed yet"
-    console.print(f"Interrupted: {state}. Go on with:")
-    console.print(f"  foolart resume {shlex.quote(str(folder))}", style="bold", highlight=False)
+        _say("Interrupted: nothing was computed yet. Start again with the same command.")
+        return INTERRUPTED
+    _say(f"Interrupted: {state}. Go on with:")
+    _say(f"  foolart resume {shlex.quote(str(folder))}", style="bold")
     return INTERRUPTED
 
 
@@ -218,15 +233,33 @@ def _show(results: Results) -> None:
 
     Console().print(Leaderboard(Contents.of(results)))
     for trace in results.traces:
-        console.print(trace.strip().splitlines()[-1], markup=False, highlight=False, style="red")
-    console.print(f"Results, images and report.html: {results.folder}", highlight=False)
+        _say(trace.strip().splitlines()[-1], style="red")
+    _say(f"Results, images and report.html: {results.folder}")
 
 
 def _list(texts: list[str] | None) -> list[str] | None:
     """What was given by repeating an option, or separated by commas outside of parentheses."""
     if not texts:
         return None
-    return [part.strip() for text in texts for part in re.split(r",\s*(?![^()]*\))", text)]
+    return [part.strip() for text in texts for part in _parts(text)]
+
+
+def _parts(text: str) -> list[str]:
+    if Path(text).exists():
+        return [text]
+    parts, depth, quote = [""], 0, ""
+    for char in text:
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"" and depth:
+            quote = char
+        else:
+            depth += (char in "([{") - (char in ")]}")
+        if char == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return parts
 
 
 app.command("report")(report_command)

@@ -176,6 +176,7 @@ def _compute(
     """Compute all units that are missing, own ones first, then those that read their results."""
     store.clean()
     scenario = _on_every_gpu(scenario)
+    names = {unit.name for unit in plan.units}
     for transfer in (False, True):
         pending = [u for u in plan.units if bool(u.source) == transfer and u.name not in done]
         if not pending:
@@ -183,7 +184,7 @@ def _compute(
         if _here(scenario):
             work(store, scenario, plan, pending, scenario.device, progress=progress)
         else:
-            executors.launch(store, scenario, transfer, len(plan.units), progress)
+            executors.launch(store, scenario, transfer, names, progress)
         done = done | store.finished()
 
 
@@ -241,7 +242,8 @@ def work(
     parts = [load_data(what) for what in scenario.data]
     bench = Bench(scenario, store, parts, loader(scenario, device), plan.checks)
     before = torch.get_num_threads(), torch.backends.cudnn.deterministic
-    done = len(store.finished())
+    # The folder may hold units of another plan, too.
+    done = len(store.finished() & {unit.name for unit in plan.units})
     try:
         if scenario.threads is not None:
             torch.set_num_threads(scenario.threads)

@@ -29,7 +29,7 @@ def launch(
     store: Store,
     scenario: Scenario,
     transfer: bool,
-    total: int,
+    names: set[str],
     progress: Callable[[int, int, str], None],
 ) -> None:
     """Start workers and wait until all are done.
@@ -38,7 +38,7 @@ def launch(
         store: The results folder; scenario and plan are in it.
         scenario: What says how many workers, and where.
         transfer: Whether the units that read other units' results are to be computed.
-        total: Number of units of the plan.
+        names: The units of the plan.
         progress: Called while waiting.
 
     Raises:
@@ -55,14 +55,14 @@ def launch(
     try:
         while not all(done() for done, _ in running):
             time.sleep(POLL)
-            progress(len(store.finished()), total, f"{workers} workers")
+            progress(len(store.finished() & names), len(names), f"{workers} workers")
     except BaseException:
         for _, stop in running:
             stop()
         raise
     finally:
         shutil.rmtree(claims, ignore_errors=True)
-    progress(len(store.finished()), total, "")
+    progress(len(store.finished() & names), len(names), "")
 
 
 Worker = tuple[Callable[[], bool], Callable[[], object]]

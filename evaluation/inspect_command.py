@@ -43,6 +43,8 @@ def inspect_layers_command(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A JSON file to write.")] = None,
 ) -> None:
     """Compare how adversarial and random perturbations grow from layer to layer."""
+    if out is not None:
+        _check_folder(out)
     loaded = load_model(Spec.of(model, "model"), device)
     part = load_data(Spec.of(data, "data"))
     behind = None if defence is None else defended(loaded, Spec.of(defence, "defence")).defended
@@ -102,8 +104,7 @@ def codebook_command(
     from foolart.plugins.codebook import ProductQuantizer
 
     part = load_data(Spec.of(data, "data"))
-    if not out.parent.is_dir():
-        raise ValueError(f"folder {out.parent} does not exist: make it, or choose another --out")
+    _check_folder(out)
     batches = (x for x, _ in _labelled(part, device))
     if layer != INPUT:
         loaded = load_model(Spec.of(model, "model"), device)
@@ -127,7 +128,16 @@ def codebook_command(
     typer.echo(f"wrote {out}: {codebook.extra_repr()}")
 
 
+def _check_folder(out: Path) -> None:
+    if not out.parent.is_dir():
+        raise ValueError(f"folder {out.parent} does not exist: make it, or choose another --out")
+
+
 def _labelled(part: Part, device: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {device} cannot be used: {error}") from error
     for start in range(0, len(part), BATCH):
         stop = min(start + BATCH, len(part))
         images = torch.tensor(part.images(start, stop), device=device)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-NEEDS = {"torch": "torch", "typer": "eval", "rich": "eval", "PIL": "eval", "tomli_w": "eval"}
+EVAL = ("typer", "rich", "PIL", "tomli_w", "jinja2", "matplotlib", "scipy")
+NEEDS = {"torch": "torch", **dict.fromkeys(EVAL, "eval")}
 
 
 def main() -> None:

@@ -157,14 +157,22 @@ def scores(
         needed = {"mad": SMALLEST, "ssim": SMALLEST_SSIM, "psnr": 1, "wpsnr": 1, "ciede2000": 1}
         metrics = [name for name, side in needed.items() if least >= side]
     values: Scores = {}
-    for name in metrics:
-        if name == "mad":
-            values.update(_mad(ref, dst))
-        elif name in METRICS:
-            values[name] = METRICS[name](ref, dst)
-        else:
-            raise ValueError(f"unknown metric {name!r}: expected some of {['mad', *METRICS]}")
+    for name in check_metrics(metrics):
+        values.update(_mad(ref, dst) if name == "mad" else {name: METRICS[name](ref, dst)})
     return values
+
+
+def check_metrics(names: Iterable[str]) -> list[str]:
+    """The names of metrics, if :func:`scores` knows them all.
+
+    Raises:
+        ValueError: For an unknown one.
+    """
+    found = list(names)
+    for name in found:
+        if name != "mad" and name not in METRICS:
+            raise ValueError(f"unknown metric {name!r}: expected some of {['mad', *METRICS]}")
+    return found
 
 
 METRICS: dict[str, Callable[[npt.ArrayLike, npt.ArrayLike], Any]] = {

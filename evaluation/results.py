@@ -82,6 +82,11 @@ class Results:
             ValueError: If it is no results folder.
         """
         store = Store(Path(folder))
+        if not (store.folder / "scenario.toml").is_file():
+            raise ValueError(
+                f"{folder} is no results folder of foolart: it holds no scenario.toml (working "
+                f"directory: {Path.cwd()})"
+            )
         scenario = scenario or Scenario.load(store.folder / "scenario.toml")
         try:
             plan = Plan.from_json(store.read_json(PLAN))

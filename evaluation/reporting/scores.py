@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from foolart.evaluation.perception import scores
+from foolart.evaluation.perception import check_metrics, scores
 from foolart.evaluation.protocol import Scores
 from foolart.evaluation.records import Record
 from foolart.evaluation.store import Store
@@ -52,7 +52,7 @@ def complete(
         OSError: If a picture cannot be read, or the scores cannot be written.
     """
     table = _read(folder / FILE)
-    wanted = None if metrics is None else list(metrics)
+    wanted = None if metrics is None else check_metrics(metrics)
     pending = [
         key
         for key in dict.fromkeys(_key(record) for record in records if _scored(record))

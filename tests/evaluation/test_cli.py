@@ -95,6 +95,56 @@ def test_an_interrupted_run_is_kept_and_says_how_to_go_on(scenario, tmp_path, ca
     assert run("report", out) == 0
 
 
+def test_an_interruption_before_anything_is_computed_does_not_promise_to_go_on(
+    scenario, tmp_path, capsys, monkeypatch
+):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "make_plan", interrupted)
+    assert run("evaluate", "--scenario", scenario, "--out", tmp_path / "r") == 130
+    said = capsys.readouterr().err
+    assert "Start again with the same command" in said
+    assert "foolart resume" not in said
+    assert not (tmp_path / "r").exists()
+
+
+def test_names_are_printed_as_they_are(scenario, tmp_path, capsys):
+    out = tmp_path / "runs [old] of :boom: and of more than eighty characters, in words " / "[b]"
+    out.parent.mkdir()
+    assert run("evaluate", "--scenario", scenario, "--out", out) == 0
+    assert f"report.html: {out}\n" in capsys.readouterr().err
+    assert run("report", out, "--metric", "sharpness") == 2
+    assert "unknown metric 'sharpness': expected some of" in capsys.readouterr().err
+
+
+def test_a_missing_package_is_no_traceback(scenario, tmp_path, capsys, monkeypatch):
+    assert run("evaluate", "--scenario", scenario, "--out", tmp_path / "r") == 0
+    monkeypatch.setitem(sys.modules, "lpips", None)
+    assert run("report", tmp_path / "r", "--metric", "lpips") == 2
+    assert "pip install lpips" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert run("report", tmp_path / "r") == 2
+    assert 'pip install "foolart[all]"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("a,b", ["a", "b"]),
+        ("a(x=1, y=(2, 3)), b", ["a(x=1, y=(2, 3))", "b"]),
+        ("a(x={'k': [1, 2]}),b(y='p),q')", ["a(x={'k': [1, 2]})", "b(y='p),q')"]),
+    ],
+)
+def test_commas_within_parentheses_separate_nothing(text, parts):
+    assert cli._list([text]) == parts
+
+
+def test_a_file_may_have_a_comma_in_its_name(tmp_path):
+    (tmp_path / "a,b.npz").touch()
+    assert cli._list([str(tmp_path / "a,b.npz")]) == [str(tmp_path / "a,b.npz")]
+
+
 def test_broken_comparisons_have_an_exit_code_of_their_own(table, tmp_path, capsys):
     path = tmp_path / "s.toml"
     attacks = ["ddn(steps=3)", "gen-attack(epsilon=0.3)"]  # which is targeted only
@@ -116,6 +166,12 @@ def test_broken_comparisons_have_an_exit_code_of_their_own(table, tmp_path, caps
         (["evaluate", "--workers", "many"], "--workers"),
         (["evaluate", "--wrokers", "2"], "--workers"),
         (["resume", "nowhere"], "nothing to resume"),
+        (["report", "nowhere"], "nowhere is no results folder of foolart"),
+        (
+            ["codebook", "--data", "foolbox:mnist", "-o", "x.safetensors", "--device", "gpu"],
+            "device gpu cannot be used",
+        ),
+        (["inspect-layers", "--data", "foolbox:mnist", "-o", "no/x.json"], "folder no does not"),
         (["list", "atacks"], "did you mean attacks"),
         (["lst"], "lst"),
     ],

@@ -56,7 +56,11 @@ class PreprocessorModule(nn.Module):
         self.channels_last = channels_last
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Preprocess images ``(N, C, H, W)`` in [0, 1]; dtype and device are kept."""
+        """Preprocess images ``(N, C, H, W)`` in [0, 1]; dtype and device are kept.
+
+        Raises:
+            ValueError: If the preprocessor returns more or fewer images than it is given.
+        """
         if self.gradient == "true":
             value: torch.Tensor = self.preprocessor.forward(x)[0]
             return value.to(x.dtype)
@@ -65,10 +69,16 @@ class PreprocessorModule(nn.Module):
                 value = self.preprocessor.forward(x)[0]
             else:
                 value = torch.as_tensor(self._by_numpy(x.detach()))
+        if len(value) != len(x):
+            raise ValueError(
+                f"expected {type(self.preprocessor).__name__} to return as many images as it is "
+                f"given, got {len(value)} for {len(x)}: augmentations are no defences in prediction"
+            )
         return straight_through(x, value.to(x))
 
     def _by_numpy(self, x: torch.Tensor) -> Any:
-        images = x.cpu().numpy()
+        # NumPy has no bfloat16, and SciPy's filters no half precision.
+        images = x.to(torch.promote_types(x.dtype, torch.float32)).cpu().numpy()
         if not self.channels_last:
             return self.preprocessor(images)[0]
         return np.moveaxis(self.preprocessor(np.moveaxis(images, 1, -1))[0], -1, 1)
@@ -113,6 +123,7 @@ def art_preprocessor(name: str, **params: Any) -> PreprocessorModule:
         params: Keyword arguments of the class, and ``seed`` for those of :data:`RANDOM`. Clip
             values and the place of the channels are known: they are told to classes that ask for
             them, and classes of NumPy that do not get the channels last, as ART's conventions are.
+            Those that may add images to those that they are given do not.
 
     Raises:
         ValueError: If there is no such preprocessor, or it takes no such parameter.
@@ -133,7 +144,12 @@ def art_preprocessor(name: str, **params: Any) -> PreprocessorModule:
         raise ValueError(
             f"{name} takes no {', '.join(unknown)}: its parameters are {', '.join([*own, *seed])}"
         )
-    known = {"clip_values": (0.0, 1.0), "channels_first": True, "device_type": "cpu"}
+    known = {
+        "clip_values": (0.0, 1.0),
+        "channels_first": True,
+        "device_type": "cpu",
+        "augmentation": False,
+    }
     arguments = {key: value for key, value in known.items() if key in accepted} | params
     preprocessor = made(**arguments)
     last = "channels_first" not in accepted and not isinstance(preprocessor, PreprocessorPyTorch)

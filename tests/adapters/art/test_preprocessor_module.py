@@ -70,6 +70,23 @@ def test_arts_own_by_name_get_the_channels_where_they_want_them(x):
     torch.testing.assert_close(smoothed, filters.MedianSmoothing(3)(plain))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_preprocessed_in_single(x, dtype):
+    module = art_preprocessor("SpatialSmoothing", window_size=3)
+    half = x.detach().to(dtype)
+    found = module(half)
+    assert found.dtype == dtype
+    assert torch.equal(found, module(half.float()).to(dtype))
+
+
+def test_noise_takes_the_place_of_the_images_that_it_is_added_to(x):
+    noisy = art_preprocessor("GaussianAugmentation", sigma=0.1)(x.detach())
+    assert noisy.shape == x.shape
+    assert 0.05 < (noisy - x.detach()).std() < 0.15
+    with pytest.raises(ValueError, match=r"GaussianAugmentation to return as many.*got 4 for 2"):
+        art_preprocessor("GaussianAugmentation", augmentation=True)(x.detach())
+
+
 def test_random_ones_repeat_their_draws_and_leave_numpys_generator(x):
     module = art_preprocessor("TotalVarMin", max_iter=2)
     assert is_random(module)

@@ -66,14 +66,16 @@ class _RowStreams(TorchFunctionMode):
         fill = _FILLS.get(func)
         if fill is None:
             return func(*args, **kwargs)
-        blank, draw = fill(func, args, kwargs)
-        generator = kwargs.get("generator")
-        if blank.ndim == 0 or len(blank) != len(self.seeds):
-            return func(*args, **kwargs)
-        with torch.no_grad():
-            for row, stream in zip(blank, self._rows(blank.device, generator), strict=True):
-                draw(row, stream)
-        return blank
+        # The innermost context draws alone: one around it could take a row's channels for its rows.
+        with torch._C.DisableTorchFunction():
+            blank, draw = fill(func, args, kwargs)
+            generator = kwargs.get("generator")
+            if blank.ndim == 0 or len(blank) != len(self.seeds):
+                return func(*args, **kwargs)
+            with torch.no_grad():
+                for row, stream in zip(blank, self._rows(blank.device, generator), strict=True):
+                    draw(row, stream)
+            return blank
 
     def _rows(
         self, device: torch.device, generator: torch.Generator | None

@@ -69,3 +69,16 @@ def test_everyone_elses_generators_are_left_as_they_were():
 def test_seeds_know_the_run_and_the_image():
     assert len({row_seed(0, "a"), row_seed(1, "a"), row_seed(0, "b")}) == 3
     assert 0 <= row_seed(0, "a") < 2**63
+
+
+@pytest.mark.parametrize(("rows", "channels", "around"), [(1, 1, 1), (3, 3, 3), (2, 3, 3)])
+def test_within_another_context_numbers_are_the_same(rows, channels, around):
+    def numbers():
+        generator = torch.Generator().manual_seed(7)
+        with seeded_rows(1, list(range(rows))):
+            return torch.randn(rows, channels, 4, 4, generator=generator)
+
+    alone = numbers()
+    with seeded_rows(2, list(range(10, 10 + around))):
+        assert torch.equal(numbers(), alone)
+        assert torch.equal(numbers(), alone)

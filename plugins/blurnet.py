@@ -37,7 +37,7 @@ class Blur(nn.Module):
 
     def __init__(self, size: int = 5, kernel: str = "box", padding: str = "zeros") -> None:
         super().__init__()
-        if size < 1 or size % 2 == 0:
+        if not isinstance(size, int) or size < 1 or size % 2 == 0:
             raise ValueError(f"expected an odd size of the blur kernel, got {size!r}")
         for name, value, known in (("kernel", kernel, KERNELS), ("padding", padding, PADDINGS)):
             if value not in known:
@@ -46,13 +46,13 @@ class Blur(nn.Module):
         self.padding = padding
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Blur maps ``(N, K, H, W)``.
+        """Blur maps ``(N, K, H, W)`` of any float dtype, which is kept.
 
         Raises:
             ValueError: If there are no such maps.
         """
         _check_maps(x)
-        return _depthwise(x, _for_each(self.weight, x.shape[1]), self.padding)
+        return _depthwise(x, _for_each(self.weight.to(x.dtype), x.shape[1]), self.padding)
 
 
 class DepthwiseBlur(nn.Module):

@@ -42,6 +42,13 @@ def test_a_gaussian_blur_is_that_of_scipy(maps):
     np.testing.assert_allclose(blur(maps), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_a_blur_keeps_the_precision_of_the_maps(maps, dtype):
+    found = Blur(3)(maps.to(dtype))
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), Blur(3).double()(maps.double()), rtol=0, atol=2e-3)
+
+
 def test_a_trainable_blur_starts_as_a_box():
     blur = DepthwiseBlur(3, 3)
     assert [p.shape for p in blur.parameters()] == [(3, 1, 3, 3)]
@@ -54,6 +61,7 @@ def test_bad_blurs_are_refused(maps):
     for options, message in [
         ({"size": 4}, "odd size"),
         ({"size": -1}, "odd size"),
+        ({"size": 5.0}, "odd size"),
         ({"kernel": "disc"}, r"kernel to be one of \('box', 'gaussian'\)"),
         ({"padding": "same"}, "padding"),
     ]:

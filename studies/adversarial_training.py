@@ -22,7 +22,7 @@ import torch
 from art.attacks.attack import EvasionAttack
 from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
 from art.estimators.classification import PyTorchClassifier
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from foolart.adapters.art import (
@@ -31,6 +31,7 @@ from foolart.adapters.art import (
     FoolboxAttack,
     StepLeastLikely,
 )
+from foolart.adapters.weights import save_weights
 from foolart.evaluation.engine import evaluate
 from foolart.evaluation.networks import c4
 from foolart.evaluation.scenario import Scenario
@@ -69,7 +70,7 @@ def kept(path: Path, make: Callable[[], nn.Module]) -> nn.Module:
         network.load_state_dict(load_file(path))
         return network
     network = make().cpu().eval()
-    save_file(network.state_dict(), path)
+    save_weights(network, path)
     return network
 
 
@@ -145,8 +146,13 @@ def table(summary: Any) -> str:
     lines = ["| defence | clean | attack | P_suc | mean D | P_upp |", "|" + " --- |" * 6]
     for row in summary.rows:
         mean = "" if row.mean.value is None else f"{row.mean.value:.2f}"
-        cells = [row.line.model, f"{clean[row.line.model]:.3f}", row.line.attack]
-        cells += [f"{row.p_suc.value:.2f}", mean, f"{next(iter(row.p_upp.values())).value:.2f}"]
+        accuracy = clean.get(row.line.model)
+        cells = [row.line.model, "" if accuracy is None else f"{accuracy:.3f}", row.line.attack]
+        if row.p_suc.value is None:
+            cells += [row.error, "", ""]
+        else:
+            cells += [f"{row.p_suc.value:.2f}", mean]
+            cells += [f"{next(iter(row.p_upp.values())).value:.2f}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -169,6 +169,11 @@ def main() -> None:
                 partial.write_text(json.dumps(measure(model, attack, x[right], y[right], levels)))
                 partial.replace(file)
             results[attack] = json.loads(file.read_text())
+            known = len(results[attack]["distances"]["raw"])
+            if known != int(right.sum()):
+                parser.error(
+                    f"{file} is of {known} images, not {int(right.sum())}: choose another --out"
+                )
         seconds = time.process_time() - start
         print(f"\n## {setting}: {int(right.sum())} images, {seconds:.0f} CPU-seconds\n")
         print(table(results), flush=True)

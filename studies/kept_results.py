@@ -54,11 +54,13 @@ def beside(own: list[float], file: Path) -> None:
     with file.open(newline="") as lines:
         for row in csv.DictReader(lines):
             if row["correct"] == "True" and row["variant"] == "lagrangian":
-                others.setdefault(row["attack"], []).append(float(row["distance"]))
+                found = float(row["distance"])  # NaN for a failure
+                others.setdefault(row["attack"], []).append(math.inf if found != found else found)
     print(f"\n| {DDN} against | closer | ratio |\n| --- | --- | --- |")
     for name, distances in others.items():
-        closer = sum(not d <= o for d, o in zip(distances, own, strict=True))
-        logs = [math.log(o / d) for d, o in zip(distances, own, strict=True) if d < math.inf]
+        pairs = list(zip(distances, own, strict=True))
+        closer = sum(o < d for d, o in pairs)
+        logs = [math.log(o / d) for d, o in pairs if max(d, o) < math.inf]
         ratio = math.exp(statistics.mean(logs)) if logs else math.nan
         error = ratio * statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.nan
         print(f"| {name} | {closer} of {len(own)} | {ratio:.3f} ± {error:.3f} |")

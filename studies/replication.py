@@ -16,6 +16,7 @@ included. ``--full`` takes all images; on a GPU, with --device cuda.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 import time
@@ -134,6 +135,10 @@ def text(results: Results) -> str:
         line = row.line
         where = f"{line.source} → {line.model}" if line.source != line.model else line.model
         where += f", {line.defence}" if line.defence else ""
+        if row.p_suc.value is None:
+            empty = " – | – | – | –"
+            lines.append(f"| {where} | {line.attack} | {line.variant} |{empty} | {row.error} |")
+            continue
         mean, median = row.mean.value, row.median.value
         within = next(iter(row.p_upp.values())).value
         distance = (
@@ -159,8 +164,8 @@ def first_stage(results: Results) -> str:
             lines.append(
                 f"{label}: stage 1 takes {statistics.mean(reached):.1f} iterations on average"
             )
-    raw = [r for r in results.records if r.correct and r.variant == "lagrangian"]
-    distance = {(r.attack, r.image): r.distance for r in raw}
+    raw = [r for r in results.records if r.correct and r.variant == "lagrangian" and not r.broken]
+    distance = {(r.attack, r.image): r.distance if r.success else math.inf for r in raw}
     own = sorted((d, image) for (attack, image), d in distance.items() if attack == "BP-100")
     for d, image in own[-5:]:
         others = {a: v for (a, i), v in distance.items() if i == image and a != "BP-100"}

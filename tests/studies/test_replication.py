@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +15,7 @@ pytest.importorskip("tomli_w")
 from foolart.evaluation.catalogue import build_attack
 from foolart.evaluation.engine import evaluate
 from foolart.evaluation.scenario import Scenario
+from foolart.evaluation.summary import Line, Row
 
 STUDIES = Path(__file__).parents[2] / "studies"
 
@@ -74,3 +77,24 @@ def test_the_closest_setting_is_chosen(study, linear, monkeypatch, tmp_path):
     results = evaluate(asked, tmp_path, report=False)
     assert study.chosen(results) == {name: {**grid["equal"][0]} for name in grid}
     assert "| linear | rising #1 | lagrangian | 1.00 |" in study.text(results)
+
+
+def test_a_table_says_what_broke(study):
+    line = Line("test", "mnist", "BP-20", "rounded", "", "white-box", "mnist")
+    results = SimpleNamespace(
+        scenario=SimpleNamespace(budgets=(2.0,)),
+        summary=SimpleNamespace(rows=[Row(line, error="5 of 5 images: it broke")]),
+    )
+    head, _, row = study.text(results).splitlines()
+    assert row.count("|") == head.count("|")
+    assert "BP-20 | rounded | – |" in row
+    assert "it broke" in row
+
+
+def test_two_failures_are_no_win(study, tmp_path, capsys):
+    import kept_results
+
+    rows = ["attack,variant,correct,distance", *(f"DDN,lagrangian,True,{d}" for d in (1, 3, "nan"))]
+    (tmp_path / "per_image.csv").write_text("\n".join(rows))
+    kept_results.beside([2.0, 2.0, math.inf], tmp_path / "per_image.csv")
+    assert "| DDN | 1 of 3 | 1.155 ± " in capsys.readouterr().out

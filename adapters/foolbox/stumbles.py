@@ -108,6 +108,11 @@ def explained(model: Any, inputs: Any) -> Iterator[None]:
             ": wrap the network in one whose forward returns the scores only, such as "
             "network(x)[0], network(x).logits or network(x)['logits']"
         ) from error
+    except AssertionError as error:
+        hint = _preprocessing_dtype(model, ep.astensor(inputs))
+        if not hint:
+            raise
+        raise ValueError(f"the model failed{hint}") from error
     except IndexError as error:
         if "out of bounds" not in str(error):
             raise
@@ -158,6 +163,17 @@ def _preprocessing(model: Any, x: ep.Tensor) -> str:
                 f": its preprocessing has a {name} of {len(value)} channels along the last axis, "
                 f"but the channels of inputs of shape {tuple(x.shape)} are the third from the end: "
                 'add "axis": -3 to the preprocessing'
+            )
+    return ""
+
+
+def _preprocessing_dtype(model: Any, x: ep.Tensor) -> str:
+    """A hint for constants that promote the inputs, of which Foolbox asserts that they do not."""
+    for name, value in zip(("mean", "std"), getattr(model, "_preprocess_args", ()), strict=False):
+        if value is not None and "64" in str(value.dtype) and "64" not in str(x.dtype):
+            return (
+                f": its preprocessing has a {name} of {value.dtype} for inputs of {x.dtype}: pass "
+                f"{name}.astype(numpy.float32), or a list"
             )
     return ""
 

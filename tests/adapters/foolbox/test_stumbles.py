@@ -4,6 +4,7 @@ import re
 import warnings
 
 import foolbox
+import numpy as np
 import pytest
 import torch
 
@@ -183,3 +184,22 @@ def test_inputs_that_require_a_gradient_are_attacked_like_others(attack, digits)
 def test_labels_on_another_device_are_refused(attack, digits):
     elsewhere = digits.labels.to("meta")
     refused(attack, digits.model(), digits.images, elsewhere, "labels on the device of the inputs")
+
+
+def test_a_normalisation_in_double_precision_is_explained(attack):
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 10)).eval()
+    preprocessing = {"mean": np.array([0.4, 0.5, 0.6]), "std": np.full(3, 0.2), "axis": -3}
+    model = foolbox.PyTorchModel(network, bounds=(0, 1), preprocessing=preprocessing, device="cpu")
+    images, labels = torch.zeros(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64)
+    words = "a mean of torch.float64 for inputs of torch.float32: pass mean.astype(numpy.float32)"
+    refused(attack, model, images, labels, words)
+
+
+def test_an_assertion_of_the_network_is_left_alone(attack, digits):
+    class Asserting(torch.nn.Module):
+        def forward(self, x):
+            raise AssertionError("of its own")
+
+    model = foolbox.PyTorchModel(Asserting().eval(), bounds=(0, 1), device="cpu")
+    with pytest.raises(AssertionError, match="of its own"):
+        attack(model, digits.images, digits.labels, epsilons=None)

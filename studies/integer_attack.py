@@ -246,6 +246,8 @@ def curves(results: dict[str, Any], file: Path) -> None:
                 row[grid >= query] = distance
         # Only where all images have been fooled is a mean a fair one.
         everywhere = ~np.isnan(best).any(axis=0)
+        if not everywhere.any():
+            continue
         axes.plot(grid[everywhere], best[:, everywhere].mean(axis=0), label=name)
     axes.set(xscale="log", yscale="log", xlabel="forward and backward passes per image")
     axes.set_ylabel("mean L2 distance of the closest\n8-bit adversarial so far")

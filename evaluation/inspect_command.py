@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from foolart.adapters.weights import write_bytes
 from foolart.evaluation.catalogue import build_attack
 from foolart.evaluation.data import Part, load_data
 from foolart.evaluation.defences import defended
@@ -79,7 +79,7 @@ def inspect_layers_command(
     Console().print(_curves(found))
     Console().print(_predictions(found))
     if out is not None:
-        _write(out, json.dumps(found.as_json(), indent=1) + "\n")
+        write_bytes((json.dumps(found.as_json(), indent=1) + "\n").encode(), out)
 
 
 def codebook_command(
@@ -171,13 +171,3 @@ def _predictions(found: Inspection) -> Table:
     for name, entropy in found.entropy.items():
         table.add_row(name, f"{entropy:.2f}", f"{100 * found.accuracy[name]:.1f} %")
     return table
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -35,7 +35,8 @@ class Change:
         p_suc: Success probability before and after.
         gained: Rows that only the second run succeeded on.
         lost: Rows that only the first run succeeded on.
-        p_success: McNemar's exact test on those two, after Holm's correction over the report.
+        p_success: McNemar's exact test on them, after Holm's correction over the report; of
+            several seeds, which are no independent observations, the majority stands for an image.
         median: Median distance before and after, over the rows where both succeeded.
         closer: Images on which the second run came closer, failures being farthest.
         farther: Images on which the first did.
@@ -157,13 +158,14 @@ def _change(line: Line, old: Sequence[Record], new: Sequence[Record], norm: str)
     won, lost = np.isinf(a) & np.isfinite(b), np.isfinite(a) & np.isinf(b)
     common = np.isfinite(a) & np.isfinite(b)
     outcome = signs(images, a, b)
+    better = signs(images, np.isinf(a).astype(np.float64), np.isinf(b).astype(np.float64))
     return Change(
         line=line,
         images=len(a),
         p_suc=(_mean(np.isfinite(a)), _mean(np.isfinite(b))),
         gained=int(won.sum()),
         lost=int(lost.sum()),
-        p_success=sign_test(int(won.sum()), int(lost.sum())),
+        p_success=sign_test(int((better > 0).sum()), int((better < 0).sum())),
         median=(_median(a[common]), _median(b[common])),
         closer=int((outcome > 0).sum()),
         farther=int((outcome < 0).sum()),

@@ -103,6 +103,16 @@ def test_the_seeds_of_an_image_are_one_observation():
     assert (thrice.images, thrice.closer) == (36, 12)
 
 
+def test_successes_of_many_seeds_count_an_image_once():
+    def run(distance):
+        return [record(i, distance, seed=seed) for i in range(3) for seed in range(10)]
+
+    verdict, found = change(run(NAN), run(0.5))
+    assert (found.gained, found.lost) == (30, 0)
+    assert found.p_success == pytest.approx(2 * 2 / 2**3)  # three images, two tests
+    assert verdict == ""
+
+
 @pytest.fixture
 def found():
     before = Contents(

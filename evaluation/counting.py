@@ -95,8 +95,11 @@ class CountingModel(foolbox.models.base.Model):
 
     def counts(self) -> tuple[list[int], list[int]]:
         """The forward and the backward passes spent on each image, padding left out."""
+        # Equal originals, such as padding, are asked for together, and all counted as the first.
+        first = self._match(self.originals)
+        copies = torch.bincount(first, minlength=len(first)).clamp(min=1)
         forward, backward = (
-            (self._whole[kind] + self._partial[kind][: self.rows]).tolist()
+            (self._whole[kind] + -(-self._partial[kind] // copies)[first][: self.rows]).tolist()
             for kind in ("forward", "backward")
         )
         return forward, backward

@@ -105,3 +105,12 @@ def test_everything_else_is_the_model_inside(linear):
     model = counting(linear)
     assert tuple(model.bounds) == (0, 1)
     assert model.data_format == "channels_first"
+
+
+def test_padding_is_not_counted_with_the_row_that_it_repeats(linear):
+    x, y = linear.images[[0, 1, 2, 0, 0]], linear.labels[[0, 1, 2, 0, 0]]
+    model = CountingModel(linear.model(), x, y, rows=3)
+    model(x)
+    for rows in ([0, 1, 3, 4], [0, 3, 4], [2]):
+        model(x[rows])
+    assert model.counts()[0] == [3, 2, 2]

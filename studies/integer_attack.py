@@ -62,9 +62,10 @@ ATTACKS: dict[str, Callable[[], Any]] = {
     ),
     "DDN-100 + Q_lambda": lambda: Quantized(foolbox.attacks.DDNAttack(steps=100)),
     "FMN-100, repaired, + Q_lambda": lambda: Quantized(FastMinimumNorm(steps=100)),
-    # Its best step differs a hundredfold from network to network; it finds its constant itself.
+    "C&W 5x20 + Q_lambda": lambda: Quantized(CarliniWagner(binary_search_steps=5, steps=20)),
+    # Its best step differs a hundredfold from network to network.
     **{
-        f"C&W 5x20, step {step} + Q_lambda": lambda step=step: Quantized(
+        f"C&W 5x20, step {step}, constant 10 + Q_lambda": lambda step=step: Quantized(
             CarliniWagner(binary_search_steps=5, steps=20, stepsize=step, initial_const=10.0)
         )
         for step in (0.003, 0.01, 0.03, 0.1, 0.3)

@@ -160,6 +160,9 @@ def main() -> None:
     text = defence_tables(results.summary)
     (arguments.out / f"{name}.md").write_text(text)
     print(text)
+    for comparison, reason in results.errors.items():
+        where = (comparison.attack, comparison.defence, comparison.threat)
+        print(f"not measured: {', '.join(where)}: {reason}")
 
 
 def tell(done: int, total: int, what: str) -> None:

@@ -133,7 +133,8 @@ def text(results: Results) -> str:
     ]
     for row in results.summary.rows:
         line = row.line
-        where = f"{line.source} → {line.model}" if line.source != line.model else line.model
+        transferred = line.threat == "transfer"
+        where = f"{line.source} → {line.model}" if transferred else line.model
         where += f", {line.defence}" if line.defence else ""
         if row.p_suc.value is None:
             empty = " – | – | – | –"

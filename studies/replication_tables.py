@@ -165,11 +165,6 @@ TRANSFER: dict[str, Spec] = {
         for label, how in {"C&W": "free", "sC&W": "constraint"}.items()
     },
     "DDN-100": {"name": "ddn", "steps": 100},
-    "DDN-100, margin 5": {
-        "name": "ddn",
-        "steps": 100,
-        "quantized": {"margin": 5.0},
-    },
     "BP-100": {"name": "boundary-projection", "steps": 100},
     "Integer-100": {"name": "integer-minimum-norm", "steps": 100},
 }

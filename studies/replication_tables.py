@@ -49,7 +49,7 @@ GRID: dict[str, list[Spec]] = {
     ],
     "C&W 5x20": [
         {"name": "cw", "binary_search_steps": 5, "steps": 20, "stepsize": s, "initial_const": c}
-        for s in (0.003, 0.01, 0.03)
+        for s in (0.003, 0.03, 0.3)
         for c in (1.0, 100.0)
     ],
     "DDN-100": [
@@ -59,7 +59,7 @@ GRID: dict[str, list[Spec]] = {
     ],
     "C&W 1x100": [
         {"name": "cw", "binary_search_steps": 1, "steps": 100, "stepsize": s, "initial_const": c}
-        for s in (0.003, 0.01, 0.03)
+        for s in (0.003, 0.03, 0.3)
         for c in (1.0, 100.0)
     ],
     "BP-100": [

@@ -113,10 +113,12 @@ def main() -> None:
         network: nn.Module = own.model
         return network
 
-    networks = {"baseline": kept(arguments.out / "baseline.safetensors", clean)}
+    # Networks of other settings may be in the same folder.
+    begun = f"{arguments.train}-{arguments.clean_epochs}"
+    networks = {"baseline": kept(arguments.out / f"baseline-{begun}.safetensors", clean)}
     for name in REFERENCES:
-        path = arguments.out / f"{name.replace(' ', '-')}.safetensors"
-        networks[name] = kept(path, lambda name=name: tuned(name))
+        file = f"{name.replace(' ', '-')}-{begun}-{arguments.epochs}.safetensors"
+        networks[name] = kept(arguments.out / file, lambda name=name: tuned(name))
     scenario = Scenario(
         name="adversarial training",
         models=[(name, net.eval().requires_grad_(False)) for name, net in networks.items()],

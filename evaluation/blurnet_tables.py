@@ -14,6 +14,7 @@ import foolbox
 import torch
 from torch import nn
 
+from foolart.adapters.foolbox.problem import criterion_of
 from foolart.adapters.foolbox.robust_physical_perturbations import (
     RobustPhysicalPerturbationsAttack,
 )
@@ -132,8 +133,7 @@ def sticker_for(
     """
     model = foolbox.PyTorchModel(network, bounds=(0, 1), device=str(x.device))
     classes = torch.full((len(x),), label if target is None else target, device=x.device)
-    criterion = "Misclassification" if target is None else "TargetedMisclassification"
-    goal = getattr(foolbox.criteria, criterion)(classes)
+    goal = criterion_of(classes, targeted=target is not None)
     return RobustPhysicalPerturbationsAttack(**options).sticker(model, x, goal, mask=mask)
 
 

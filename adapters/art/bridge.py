@@ -16,7 +16,7 @@ from foolbox.models import Model
 from foolbox.types import Bounds
 
 from foolart.adapters.art.graphs.base import Graph, Observer
-from foolart.adapters.foolbox.stumbles import is_tensor
+from foolart.adapters.foolbox.stumbles import SCORES_ONLY, is_tensor
 
 T = TypeVar("T")
 
@@ -119,8 +119,7 @@ class ArtModel(Model):
         if not is_tensor(scores):
             raise ValueError(
                 "expected a classifier whose network returns one tensor of scores (N, C), got "
-                f"{type(scores).__name__}: wrap the network in one whose forward returns the "
-                "scores only, such as network(x)[0], network(x).logits or network(x)['logits']"
+                f"{type(scores).__name__}: {SCORES_ONLY}"
             )
         outputs = ep.astensor(scores)
         if outputs.ndim != 2 or outputs.shape[1] < 2:

@@ -13,6 +13,10 @@ from foolbox.criteria import Criterion
 from foolbox.models import Model, PyTorchModel
 from foolbox.models.base import ModelWithPreprocessing
 
+SCORES_ONLY = (
+    "wrap the network in one whose forward returns the scores only, such as network(x)[0], "
+    "network(x).logits or network(x)['logits']"
+)
 CHANNELS = (1, 3, 4)
 # Fewer images may all be misclassified by a good model.
 SUSPICIOUS = 4
@@ -105,8 +109,7 @@ def explained(model: Any, inputs: Any) -> Iterator[None]:
             raise
         raise ValueError(
             f"expected the model to return one tensor of scores (N, C), got another type ({error})"
-            ": wrap the network in one whose forward returns the scores only, such as "
-            "network(x)[0], network(x).logits or network(x)['logits']"
+            f": {SCORES_ONLY}"
         ) from error
     except AssertionError as error:
         hint = _preprocessing_dtype(model, ep.astensor(inputs))

@@ -19,7 +19,7 @@ from foolart.evaluation.catalogue import build_attack
 from foolart.evaluation.data import Part, load_data
 from foolart.evaluation.defences import defended
 from foolart.evaluation.inspection import Inspection, activations, inspect_layers
-from foolart.evaluation.models import DEFAULT_MODEL, load_model
+from foolart.evaluation.models import DEFAULT_MODEL, load_model, usable
 from foolart.evaluation.specs import Spec
 from foolart.plugins.guard import INPUT
 
@@ -134,10 +134,8 @@ def _check_folder(out: Path) -> None:
 
 
 def _labelled(part: Part, device: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    try:
+    with usable(device):
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {device} cannot be used: {error}") from error
     for start in range(0, len(part), BATCH):
         stop = min(start + BATCH, len(part))
         images = torch.tensor(part.images(start, stop), device=device)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,19 +111,30 @@ def load_model(what: Spec | str, device: str | torch.device = "cpu") -> LoadedMo
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     preprocessing = _preprocessing(what.label, network)
-    try:
+    with usable(device):
         model = foolbox.PyTorchModel(
             module, bounds=tuple(network.bounds), device=str(device), preprocessing=preprocessing
         )
+    key = f"{what.key()} {preprocessing} {tuple(network.bounds)} {module.__class__.__qualname__}"
+    return LoadedModel(
+        what.label, _rescaled(model), state_digest(module, key), torch.device(device)
+    )
+
+
+@contextmanager
+def usable(device: str | torch.device) -> Iterator[None]:
+    """A block that uses a device, and says so where it cannot be used.
+
+    Raises:
+        ValueError: With PyTorch's reason.
+    """
+    try:
+        yield
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f"device {device!s} cannot be used: {error}\nUse --device cpu, or install a PyTorch "
             "build for this device (https://pytorch.org/get-started)"
         ) from error
-    key = f"{what.key()} {preprocessing} {tuple(network.bounds)} {module.__class__.__qualname__}"
-    return LoadedModel(
-        what.label, _rescaled(model), state_digest(module, key), torch.device(device)
-    )
 
 
 def efficientnet_lite0() -> Network:

@@ -16,6 +16,7 @@ from torch import nn
 from foolart.adapters.training import Epoch, Training, fit
 from foolart.adapters.weights import save_weights
 from foolart.evaluation.data import load_data
+from foolart.evaluation.models import usable
 from foolart.evaluation.networks import build
 from foolart.evaluation.specs import Spec
 from foolart.plugins.blurnet import DepthwiseBlur
@@ -138,10 +139,8 @@ def train_command(
         alpha=alpha,
         seed=seed,
     )
-    try:
+    with usable(device):
         module.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {device} cannot be used: {error}") from error
     checkpoint = out.with_name(f"{out.stem}.checkpoint.safetensors")
     with _bar() as report:
         history = fit(module, images, labels, training, checkpoint=checkpoint, progress=report)

@@ -18,7 +18,6 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -193,8 +192,8 @@ def sweep(attacks: dict[str, Scores], file: Path) -> None:
 
 def before_after() -> None:
     """What sC&W finds, rounded whether it still fools or not, and after two quantisers."""
-    import eagerpy as ep
     import foolbox
+    from digital_images import Ready
 
     from foolart.adapters.foolbox import Quantized, SmoothCarliniWagnerAttack
     from foolart.evaluation.models import load_model
@@ -207,21 +206,11 @@ def before_after() -> None:
     x, y = images[right], labels[right]
     attack = SmoothCarliniWagnerAttack.imagenet(binary_search_steps=5, steps=20, stepsize=0.01)
     raw, _, _ = attack(model, x, y, epsilons=None)
-
-    class Found(foolbox.attacks.base.MinimizationAttack):
-        """Hands out what the attack has found already."""
-
-        distance = foolbox.distances.l2
-
-        def run(self, model: Any, inputs: Any, criterion: Any, **kwargs: Any) -> Any:
-            return ep.astensor(raw)
-
+    ready = Ready(raw)
     found = {
         "rounded": (raw * 255).round() / 255,
-        "Q_lambda": Quantized(Found())(model, x, y, epsilons=None)[0],
-        "Q_lambda, weighted": Quantized(Found(), weights="visibility")(model, x, y, epsilons=None)[
-            0
-        ],
+        "Q_lambda": Quantized(ready)(model, x, y, epsilons=None)[0],
+        "Q_lambda, weighted": Quantized(ready, weights="visibility")(model, x, y, epsilons=None)[0],
     }
     print("| sC&W, step .01 | P | mean L2 | MAD | appearance |\n|---|---|---|---|---|")
     for name, adversarials in found.items():
